@@ -1,0 +1,1 @@
+"""DANet, the Dual Attention Network for Scene Segmentation, on PyTorch Lightning and Hydra."""
