@@ -1,0 +1,195 @@
+"""Launch a command: compose its configuration, check it, call the task, explain what failed."""
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser  # what hydra.main itself reads a command with
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from danet_lightning.config.overrides import check_choices, compose, forced, literal, points
+from danet_lightning.config.schema import CommandConfig, problems
+from danet_lightning.config.source import nearest
+from danet_lightning.errors import RequestError
+
+VERSION_BASE = "1.3"
+
+
+def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -> None:
+    """Run a command: compose the config that has the task's name, check it, call the task.
+
+    The points of a sweep are all checked before the first one runs. Ends the process with code 2
+    and a message when the request was wrong, with 130 after Ctrl-C.
+
+    Args:
+        task: Called with the config and the run folder, which exists and is `config.run_dir`.
+        form: The typed top level of the config.
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back as they are, not printed by Hydra
+    if not {"-m", "--multirun"} & set(sys.argv):  # a sweep over paths keeps its commas
+        sys.argv[1:] = map(literal, sys.argv[1:])
+    started = False
+
+    @functools.wraps(task)
+    def job(config: DictConfig) -> Any:
+        nonlocal started
+        started = True
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        with open_dict(config):
+            config.run_dir = str(run_dir)
+        try:
+            validate(config, form)  # again: a sampling sweeper makes up its points as it goes
+            return task(config, run_dir)
+        except RequestError as error:
+            if HydraConfig.get().mode is RunMode.RUN:
+                refuse(error)
+            print(f"{run_dir}: {explain(error)}", file=sys.stderr)
+            raise  # Hydra runs the other jobs of the sweep, then hands over the first error
+
+    try:
+        check_command_line(task.__name__, form)
+        hydra.main(str(conf_dir()), task.__name__, VERSION_BASE)(job)()
+    except KeyboardInterrupt:
+        print("Interrupted; what was written stays in the run folder.", file=sys.stderr)
+        sys.exit(130)
+    except RequestError as error:
+        refuse(error)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        if started:
+            raise
+        refuse(error)
+
+
+def conf_dir() -> Path:
+    """Where the YAML files lie: inside the package in a wheel, beside `src` in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return next(path for path in (package / "conf", package.parents[1] / "conf") if path.is_dir())
+
+
+def validate(config: DictConfig, form: type[CommandConfig]) -> None:
+    """Check a composed config, without importing what it describes.
+
+    Raises:
+        RequestError: All that is wrong, one line for each key.
+    """
+    raw = OmegaConf.to_container(config, resolve=False)
+    found = {key: f"a value is required: {key}=..." for key in _keys_of(raw, r"\?\?\?")}
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        found = problems(plain, form) | found
+    except OmegaConfBaseException as error:  # an interpolation; perhaps to a missing value
+        found = found or {str(error.full_key): str(error).splitlines()[0]}
+    copies = _keys_of(raw, r"\$\{([\w.]+)\}")
+    told = [f"{key}: {text}" for key, text in found.items() if not _is_told(key, found, copies)]
+    if told:
+        raise RequestError("\n".join(told))
+
+
+def check_command_line(
+    name: str, form: type[CommandConfig], command_line: Sequence[str] | None = None
+) -> None:
+    """Check every config that a command line asks for, before any folder is made.
+
+    Raises:
+        RequestError: A composed config is wrong.
+        HydraException: An override cannot be read or applied.
+    """
+    args = get_args_parser().parse_args(command_line)
+    if args.help or args.hydra_help or args.info or args.shell_completion:
+        return
+    name, overrides = args.config_name or name, list(args.overrides)
+    if args.config_dir:
+        if not Path(args.config_dir).is_dir():
+            raise RequestError(f"--config-dir {args.config_dir}: no such folder")
+        overrides.append(f"hydra.searchpath=['file://{Path(args.config_dir).absolute()}']")
+    folder = Path(args.config_path or conf_dir()).absolute()
+    before = HydraConfig.instance().cfg
+    try:
+        with hydra.initialize_config_dir(str(folder), version_base=VERSION_BASE):
+            for point, swept in points(name, overrides) if args.multirun else [(overrides, "")]:
+                _check_point(name, point, form, swept, to_run=not args.cfg)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _check_point(
+    name: str, overrides: Sequence[str], form: type[CommandConfig], swept: str, to_run: bool
+) -> None:
+    try:
+        check_choices(overrides)
+        try:
+            config = compose(name, overrides)
+        except HydraException as error:
+            if isinstance(error.__cause__, OmegaConfBaseException):  # a key that no file sets
+                validate(compose(name, list(map(forced, overrides))), form)
+            raise
+        if to_run:
+            validate(config, form)
+    except RequestError as error:
+        raise RequestError(f"In the job {swept}:\n{error}" if swept else str(error)) from error
+
+
+def explain(error: BaseException) -> str:
+    """What a refused request is told."""
+    text = str(error)
+    match error:
+        case RequestError():  # from a DataLoader worker it comes with the worker's traceback
+            return text.rpartition(f"{RequestError.__module__}.{RequestError.__name__}: ")[
+                2
+            ].rstrip()
+        case OverrideParseException():
+            return _unreadable(error.override, error.message)
+        case MissingConfigException():
+            group, _, option = (error.missing_cfg_file or "").rpartition("/")
+            options = list(error.options or [])
+            listed = ", ".join(options) or "none"
+            return f"{group}={option}: no such option{nearest(option, options)} Options: {listed}"
+        case OSError():
+            return f"run_dir: cannot write {error.filename} ({error.strerror}); set run_dir=..."
+        case ValueError() if isinstance(error.__cause__, OSError):  # the log file
+            return explain(error.__cause__)
+    cause = error.__cause__
+    if not isinstance(cause, OmegaConfBaseException):
+        return text
+    added = re.search(r"use (\+(?!hydra).*)", text)  # a key that the schema knows, or Hydra's own
+    reason = f"no file sets it; write {added[1]}" if added else str(cause).splitlines()[0]
+    return f"{cause.full_key}: {reason}"
+
+
+def refuse(error: BaseException) -> None:
+    """Say what was wrong with the request, and end."""
+    print(explain(error), file=sys.stderr)
+    sys.exit(2)
+
+
+def _unreadable(override: str, reason: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override!r}: an override is key=value, and this has no '='"
+    return f"{override!r} cannot be read ({reason.splitlines()[0]}); quote: '{key}=\"{value}\"'"
+
+
+def _keys_of(value: Any, pattern: str, key: str = "") -> dict[str, str]:
+    """The dotted keys of all texts that match, with the first group of the match."""
+    if isinstance(value, str) and (match := re.fullmatch(pattern, value)):
+        return {key: match[match.lastindex or 0]}
+    found: dict[str, str] = {}
+    for name, child in value.items() if isinstance(value, dict) else ():
+        found |= _keys_of(child, pattern, f"{key}.{name}" if key else str(name))
+    return found
+
+
+def _is_told(key: str, found: dict[str, str], copies: dict[str, str]) -> bool:
+    """Whether a value is an interpolation of one that is reported under its own key."""
+    heads = [copy for copy in copies if key == copy or key.startswith(f"{copy}.")]
+    return any(copies[head] + key[len(head) :] in found for head in heads)

@@ -1,0 +1,81 @@
+"""Hydra's overrides: composed, swept, and judged where Hydra's own errors say too little."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
+from omegaconf import DictConfig, open_dict
+
+from danet_lightning.errors import RequestError
+
+PATHS = ("ckpt_path", "run_dir", "sweep_dir", "dataset.root", "input", "output")
+
+
+def literal(argument: str) -> str:
+    """Quote a path, unless it is: Hydra's grammar for bare values knows no ä, [1] or folder 007."""
+    key, _, value = argument.partition("=")
+    if key.lstrip("+") not in PATHS or not value or value == "null" or value[0] in "'\"":
+        return argument
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def compose(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose a config without Hydra's own part; Hydra is initialized, as for all that follows."""
+    config = hydra.compose(name, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # for ${hydra:...} in the config
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def points(name: str, overrides: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """The overrides of each job of a sweep, and the swept ones among them as text."""
+    parsed = _parsed(overrides)
+    fixed = [forced(str(each.input_line)) for each in parsed if not each.is_sweep_override()]
+    base = hydra.compose(name, fixed, return_hydra_config=True)
+    params = base.hydra.sweeper.get("params") or {}
+    choices: dict[str, list[str]] = {}
+    for each in [*_parsed([f"{key}={value}" for key, value in params.items()]), *parsed]:
+        key = each.get_key_element()
+        if not each.is_sweep_override():
+            choices[key] = [str(each.input_line)]
+        elif each.is_discrete_sweep():  # an interval is sampled, and checked, when its job starts
+            choices[key] = [f"{key}={value}" for value in each.sweep_string_iterator()]
+    swept = [key for key, options in choices.items() if len(options) > 1]
+    for values in itertools.product(*choices.values()):
+        point = dict(zip(choices, values, strict=True))
+        yield list(values), " ".join(point[key] for key in swept)
+
+
+def check_choices(overrides: Sequence[str]) -> None:
+    """Refuse what is not the name of an option, where Hydra would fail with an error of its own."""
+    loader = GlobalHydra.instance().config_loader()
+    for parsed in _parsed(overrides):
+        if not parsed.key_or_group:
+            raise RequestError(f"{parsed.input_line!r}: an override is key=value; this has no key")
+        options = loader.get_group_options(str(parsed.key_or_group))
+        if not options or parsed.type is not OverrideType.CHANGE or parsed.is_sweep_override():
+            continue
+        value: Any = parsed.value()
+        names = value if isinstance(value, list) else [value]
+        if not all(isinstance(name, str) for name in names):
+            raise RequestError(f"{parsed.input_line}: choose from {', '.join(options)}")
+
+
+def forced(override: str) -> str:
+    """The override as one that may add its key, so that the schema judges it."""
+    loader = GlobalHydra.instance().config_loader()
+    (parsed,) = _parsed([override])
+    key = str(parsed.key_or_group)
+    is_value = parsed.type is OverrideType.CHANGE and not loader.get_group_options(key)
+    return f"++{override}" if is_value and not key.startswith("hydra") else override
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader()
+    return OverridesParser.create(loader).parse_overrides(list(overrides))

@@ -1,0 +1,152 @@
+"""What a composed config may say: the typed top level, and its nodes against their signatures."""
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+)
+
+from danet_lightning.config.nodes import node_problems, unknown_key, wrong
+from danet_lightning.config.signature import Adapter, adapter
+
+
+def _with_target(node: dict[str, Any]) -> dict[str, Any]:
+    if "_target_" not in node:
+        raise ValueError("must have a _target_: the class or function to build it with")
+    return node
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError("no such file; a run folder holds best.ckpt and last.ckpt")
+    return path
+
+
+Node = Annotated[dict[str, Any], AfterValidator(_with_target)]
+Nodes = dict[str, Node]
+Checkpoint = Annotated[Path, AfterValidator(_existing)]
+
+
+@dataclass
+class CommandConfig:
+    """The top level that every command shares."""
+
+    run_dir: str
+    sweep_dir: str
+
+
+@dataclass
+class TrainConfig(CommandConfig):
+    """The top level of `train`."""
+
+    seed: NonNegativeInt
+    batch_size: PositiveInt
+    ckpt_path: Checkpoint | None
+    dataset: Node
+    backbone: Node
+    model: Node
+    trainer: Node
+    optimizer: Node
+    loss: Node
+    protocol: Node
+    module: Node
+    callbacks: Nodes
+    logger: Nodes
+
+
+@dataclass
+class EvaluateConfig(CommandConfig):
+    """The top level of `evaluate`; the last lines are the recipe that a data set brings along."""
+
+    ckpt_path: Checkpoint
+    split: Literal["train", "val", "test"]
+    trusted: tuple[str, ...]
+    dataset: dict[str, Any]
+    trainer: Node
+    module: Node
+    callbacks: Nodes
+    seed: NonNegativeInt
+    batch_size: PositiveInt | None = None
+    backbone: Node | None = None
+    optimizer: dict[str, Any] | None = None
+
+
+@dataclass
+class PredictConfig(CommandConfig):
+    """The top level of `predict`."""
+
+    ckpt_path: Checkpoint
+    input: str
+    output: str
+    device: str
+    opacity: Annotated[float, Field(ge=0, le=1)]
+    trusted: tuple[str, ...] = ()
+
+
+def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
+    """Everything that is wrong with a resolved, plain config, by dotted key."""
+    hints = get_type_hints(form, include_extras=True)
+    found = {key: unknown_key(key, hints) for key in config if key not in hints}
+    for field in fields(form):
+        if field.name in config:
+            found |= _against_hint(field.name, hints[field.name], config[field.name])
+        elif field.default is MISSING:
+            found[field.name] = "is missing"
+    found |= node_problems(config)
+    return found | {key: text for key, text in _rules(config, form) if key not in found}
+
+
+@functools.cache
+def _cached(annotation: Any) -> Adapter | None:
+    return adapter(annotation)
+
+
+def _against_hint(key: str, hint: Any, value: Any) -> dict[str, str]:
+    parts = {key: (hint, value)}
+    if hint == Nodes and isinstance(value, Mapping):
+        parts = {f"{key}.{name}": (Node, node) for name, node in value.items()}
+    told = {name: wrong(_cached(kind), part) for name, (kind, part) in parts.items()}
+    return {name: text for name, text in told.items() if text}
+
+
+def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
+    """The rules that no single argument can state."""
+    dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
+    match dataset:
+        case {"scale_range": [int() | float() as low, int() | float() as high]} if low > high:
+            yield "dataset.scale_range", f"[{low}, {high}]: the smaller factor comes first"
+    match dataset:
+        case {"classes": list(classes)} if len(set(map(str, classes))) < max(len(classes), 1):
+            yield "dataset.classes", f"{json.dumps(classes)}: class names are needed, each one once"
+    ranks, batch_size = processes(trainer), config.get("batch_size")
+    if form is TrainConfig and ranks and isinstance(batch_size, int) and batch_size % ranks:
+        near = max(batch_size // ranks, 1) * ranks
+        rule = f"must be divisible by the {ranks} processes of trainer.devices"
+        yield "batch_size", f"{batch_size} {rule}; {near} is"
+
+
+def processes(trainer: Mapping[str, Any]) -> int | None:
+    """The number of processes a Trainer node asks for; None when the machine decides."""
+    match trainer.get("devices"):
+        case bool():
+            return None
+        case int(count) if count > 0:
+            pass
+        case list(devices):
+            count = len(devices)
+        case str(text) if text.isdecimal():
+            count = int(text)
+        case str(text) if "," in text:
+            count = len([part for part in text.split(",") if part.strip()])
+        case _:
+            return None
+    nodes = trainer.get("num_nodes", 1)
+    return count * nodes if isinstance(nodes, int) else None

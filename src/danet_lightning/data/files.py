@@ -1,0 +1,196 @@
+"""Image and label files: pairing, reading and checking them.
+
+H, W: height and width of an image in pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from danet_lightning.data.dataset import Pixels
+from danet_lightning.errors import RequestError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+LABEL_SUFFIXES = (".png",)  # JPEG would invent labels along every edge
+LABEL_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
+UNMAPPED = 254  # marks, inside a label table, the ids that the data set does not have
+
+
+class FileSource:
+    """Image and label files, checked whenever they are read.
+
+    Args:
+        files: One (id, image, label) triple for each image.
+        train_ids: The train id (0..253, or 255 for ignored pixels) of every id that a label file
+            may hold. Any other id is an error, which is why 255 is not ignored by itself.
+
+    Raises:
+        ValueError: `train_ids` maps to something that is no train id.
+    """
+
+    def __init__(
+        self, files: Sequence[tuple[str, Path, Path]], train_ids: Mapping[int, int]
+    ) -> None:
+        self.files = files
+        self.allowed = sorted(train_ids)
+        self.table = np.full(2**16, UNMAPPED, np.uint8)
+        for raw, train_id in train_ids.items():
+            if not 0 <= raw < 2**16 or not (0 <= train_id < UNMAPPED or train_id == 255):
+                raise ValueError(f"train_ids[{raw}]={train_id}: ids are 0..65535 -> 0..253 or 255")
+            self.table[raw] = train_id
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        """Return the id of an image."""
+        return self.files[index][0]
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Return the RGB image (H, W, 3) and its train ids (H, W).
+
+        Raises:
+            RequestError: A file is missing, damaged, of the wrong kind or size, or holds an
+                id outside `train_ids`.
+        """
+        _, image_path, label_path = self.files[index]
+        image, labels = read_image(image_path), read_labels(label_path)
+        if image.shape[:2] != labels.shape:
+            raise RequestError(
+                f"Image and label differ in size: {image_path} is {_size(image)}, {label_path} is "
+                f"{_size(labels)}. Export the labels at the image's stored size (an EXIF rotation "
+                "is applied to neither)."
+            )
+        mask = self.table.take(labels, mode="clip")
+        if (mask == UNMAPPED).any():
+            raise RequestError(self._illegal(label_path, labels[mask == UNMAPPED]))
+        return image, mask
+
+    def _illegal(self, path: Path, found: NDArray[Any]) -> str:
+        ids = np.unique(found)
+        shown = ", ".join(str(value) for value in ids[:8]) + (", ..." if len(ids) > 8 else "")
+        share = f"{found.size} {'pixel' if found.size == 1 else 'pixels'}"
+        return (
+            f"{path}: label {shown} ({share}) is outside the allowed {_ranges(self.allowed)}. "
+            "Usual causes: a 0/255 mask (write class indices, 0 and 1), an RGB mask saved as grey "
+            "(write class indices instead of colours), labels counted from 1 (subtract 1), or "
+            "the labels of another data set."
+        )
+
+
+def read_image(path: Path) -> Pixels:
+    """Read an image as RGB (H, W, 3), as stored: an EXIF rotation is not applied.
+
+    Grey, palette, CMYK and 16-bit images are converted; transparency is dropped.
+
+    Raises:
+        RequestError: The file is missing, damaged or of an unsupported kind.
+    """
+    image = _open(path)
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise RequestError(f"{path}: 32-bit pixels have no fixed white. Save it with 8 or 16 bits.")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)  # (H, W) -> (H, W, 3)
+    if image.mode == "P" and "transparency" in image.info:  # else Pillow warns
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))
+
+
+def read_labels(path: Path) -> NDArray[Any]:
+    """Read the class ids (H, W) of a label file; of a palette image the indices.
+
+    Raises:
+        RequestError: The file is missing, damaged, or holds colours instead of ids.
+    """
+    image = _open(path)
+    if image.mode not in LABEL_MODES:
+        raise RequestError(
+            f"{path}: a label file holds one class index for each pixel, and this is an image of "
+            f"{len(image.getbands())} channels ({image.mode}). Convert its colours to class "
+            "indices and save them as an 8-bit grey or palette PNG."
+        )
+    labels = np.asarray(image)
+    return labels.astype(np.uint8) if labels.dtype == bool else labels
+
+
+def pair_by_name(images: Path, labels: Path) -> list[tuple[str, Path, Path]]:
+    """Pair the files of two folders by their names without suffix, in the order of the names.
+
+    Returns:
+        (name, image, label) triples; none if both folders hold nothing.
+
+    Raises:
+        RequestError: A file has no partner, or two images share a name.
+    """
+    image_files, label_files = _by_name(images, IMAGE_SUFFIXES), _by_name(labels, LABEL_SUFFIXES)
+    for names, here, there in (
+        (sorted(image_files.keys() - label_files.keys()), images, labels),
+        (sorted(label_files.keys() - image_files.keys()), labels, images),
+    ):
+        if names:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            suffixes = "/".join(LABEL_SUFFIXES if there == labels else IMAGE_SUFFIXES)
+            raise RequestError(
+                f"{len(names)} of the files in {here.absolute()} have no partner of the same name "
+                f"({suffixes}) in {there.absolute()}: {shown}. Add or remove them."
+            )
+    return [(name, image_files[name], label_files[name]) for name in sorted(image_files)]
+
+
+def require_folder(path: Path, layout: str) -> Path:
+    """Return the folder if it is there.
+
+    Raises:
+        RequestError: It is not; the message adds `layout`, which tells what belongs there.
+    """
+    if not path.is_dir():
+        raise RequestError(f"There is no folder {path.absolute()}.\n{layout}")
+    return path
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()  # decodes everything, so a truncated file is found here
+    except FileNotFoundError as error:
+        raise RequestError(f"{path}: no such file.") from error
+    except Exception as error:  # a damaged file makes decoders fail in every possible way
+        raise RequestError(
+            f"{path}: cannot be read ({error}). If it is damaged or incomplete, copy it again; "
+            "if it is no image, remove it from the data set."
+        ) from error
+    return image
+
+
+def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if path.stem in files:
+            raise RequestError(
+                f"{files[path.stem]} and {path.name} share a name, so a label cannot be told to "
+                "belong to one of them. Remove or rename one."
+            )
+        files[path.stem] = path
+    return files
+
+
+def _size(pixels: NDArray[Any]) -> str:
+    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Write sorted numbers shortly: 0, 1, 2, 255 is "0-2, 255"."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(f"{low}-{high}" if low < high else str(low) for low, high in runs)

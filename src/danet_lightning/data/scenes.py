@@ -1,0 +1,79 @@
+"""The built-in data set: street scenes drawn when they are needed, without any file."""
+
+from typing import Any
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.dataset import Pixels, Source
+from danet_lightning.data.drawing import CLASSES, PALETTE, draw_scene
+
+
+class Scenes(SegmentationDataModule):
+    """Procedural street scenes; each is a function of (scenes_seed, split, index) and the size.
+
+    Args:
+        train_images: Number of scenes to train on.
+        val_images: Number of scenes to validate on.
+        test_images: Number of scenes to test on.
+        size: Height and width of a scene in pixels.
+        scenes_seed: Which scenes there are, whatever the training's seed.
+        options: What every data set takes; see `SegmentationDataModule`.
+    """
+
+    classes = tuple(CLASSES)
+    palette = tuple(PALETTE)
+
+    def __init__(
+        self,
+        train_images: PositiveInt,
+        val_images: PositiveInt,
+        test_images: PositiveInt,
+        size: tuple[PositiveInt, PositiveInt],
+        scenes_seed: NonNegativeInt = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.counts = {"train": train_images, "val": val_images, "test": test_images}
+        self.size = size
+        self.scenes_seed = scenes_seed
+
+    def source(self, split: str) -> Source:
+        """Return the scenes of a split."""
+        height, width = self.size
+        return SceneSource(self.scenes_seed, split, self.counts[split], height, width)
+
+
+class SceneSource:
+    """The scenes of one split, drawn once and then kept: 4 bytes for each pixel.
+
+    Args:
+        seed: Which scenes there are.
+        split: Name of the split.
+        count: Number of scenes.
+        height: Height of a scene in pixels.
+        width: Width of a scene in pixels.
+    """
+
+    def __init__(self, seed: int, split: str, count: int, height: int, width: int) -> None:
+        self.seed = seed
+        self.split = split
+        self.count = count
+        self.height = height
+        self.width = width
+        self._drawn: dict[int, tuple[Pixels, Pixels]] = {}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        """Return the id of a scene."""
+        return f"{self.split}_{index:05d}"
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Return the RGB image (H, W, 3) and its train ids (H, W)."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"scene {index} of {self.count}")
+        if index not in self._drawn:
+            self._drawn[index] = draw_scene(self.seed, self.split, index, self.height, self.width)
+        return self._drawn[index]

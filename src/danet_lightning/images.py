@@ -1,0 +1,113 @@
+"""Images as people have them: finding the files, and reading any of them as 8-bit RGB."""
+
+import glob
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from danet_lightning.errors import RequestError
+
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read one image, as upright as a viewer shows it.
+
+    An EXIF orientation is applied. 16-bit samples keep their high byte. An alpha channel is
+    dropped and the colours stored under it are kept: training sees the same ones, and what
+    cameras and simulators write there need not mean transparency.
+
+    Returns:
+        (H, W, 3) RGB; of an animation, the first frame.
+
+    Raises:
+        ValueError: the file cannot be read; names it and the reason.
+    """
+    try:
+        # Given a path, Pillow maps a rotated TIFF into memory with width and height exchanged.
+        with Path(path).open("rb") as file, Image.open(file) as image:
+            return _eight_bit_rgb(ImageOps.exif_transpose(image), image.format)
+    # Pillow's decoders raise whatever a damaged file makes their parsers stumble over.
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as an image: {_reason(error)}") from error
+
+
+def _eight_bit_rgb(image: Image.Image, file_format: str | None) -> NDArray[np.uint8]:
+    # Mode I holds 32 bits; from PNG (older Pillows) and PPM (rescaled by Pillow) they are 16.
+    if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
+        # The high byte, as Pillow itself does for 16-bit RGB; its convert("L") would clip.
+        grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)  # (H, W)
+        return np.stack([grey] * 3, axis=-1)  # (H, W, 3)
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit samples have no fixed white; save it with 8 or 16 bits")
+    if image.mode in ("P", "PA", "RGBa"):  # transparent palette entries, premultiplied colours
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is damaged from its first bytes on, or of no format known to Pillow"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def find_images(request: str) -> tuple[Path, list[Path]]:
+    """Find the images a person means.
+
+    Args:
+        request: an image, a folder (searched with its sub-folders), or a glob pattern, in which
+            `**` stands for any sub-folders. What exists is taken literally, so names with
+            brackets need no escaping. Folders and patterns find files by their suffix and pass
+            over hidden ones.
+
+    Returns:
+        The folder everything was found below, and the sorted paths relative to it.
+
+    Raises:
+        RequestError: nothing was found; says what was looked for, and where.
+    """
+    if not request.strip():
+        raise RequestError("input is empty. Give an image, a folder, or a glob pattern in quotes.")
+    path = Path(request).expanduser()
+    if path.is_file():
+        return path.parent, [Path(path.name)]
+    root = path if path.is_dir() else _fixed_part(path)
+    pattern = "**/*" if path.is_dir() else str(path.relative_to(root))
+    # not Path.glob, which finds hidden files, and whose ** depends on the Python version
+    found = map(Path, glob.iglob(pattern, root_dir=root, recursive=True))  # noqa: PTH207
+    images = {name for name in found if name.suffix.lower() in SUFFIXES and (root / name).is_file()}
+    if not images:
+        raise RequestError(f"input={request}: {_nothing_found(path, root)}")
+    return root, sorted(images)
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The leading folders of a pattern that exist as they are written."""
+    fixed = Path(pattern.anchor)
+    for part in pattern.relative_to(fixed).parts[:-1]:
+        if not (fixed / part).is_dir():
+            break
+        fixed /= part
+    return fixed
+
+
+def _nothing_found(path: Path, root: Path) -> str:
+    suffixes = " ".join(SUFFIXES)
+    if path.is_dir():
+        return f"no image in {path.absolute()} or below it; looked for {suffixes}."
+    if glob.has_magic(str(path.relative_to(root))):
+        return (
+            f"no image below {root.absolute()} matches this pattern; looked for {suffixes}. "
+            "** stands for any sub-folders."
+        )
+    return (
+        f"no such file or folder, looked for {path.absolute()}. Give an image, a folder, or a "
+        "glob pattern in quotes."
+    )

@@ -1,0 +1,51 @@
+"""The training loss: one cross-entropy for each output of the network, summed.
+
+B: images, C: classes, H, W: pixels.
+"""
+
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat
+from torch import Tensor, distributed, nn
+
+IGNORE = 255  # pixels with this label count in no loss and no metric
+
+
+class SummedCrossEntropy(nn.Module):
+    """Plain sum of the outputs' cross-entropies (the authors' SegmentationMultiLosses, v0.5.0).
+
+    Each term is a mean over the labelled pixels of the *global* batch: a process divides by the
+    count over all processes, so that averaging the gradients over processes gives the gradient
+    of one process with the whole batch, however unevenly the ignored pixels are spread.
+
+    Args:
+        aux_weight: factor of the auxiliary output, when the network has one (MMSegmentation: 0.4).
+    """
+
+    def __init__(self, aux_weight: NonNegativeFloat = 0.4) -> None:
+        super().__init__()
+        self.aux_weight = aux_weight
+
+    def forward(self, outputs: dict[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+        """Compare every output with the labels.
+
+        Args:
+            outputs: name -> (B, C, H, W) logits.
+            mask: (B, H, W) train ids 0..C-1, or 255 for pixels that do not count.
+
+        Returns:
+            name -> scalar; their sum is the training loss. 0 where no pixel is labelled.
+        """
+        mask = mask.long()
+        labelled = (mask != IGNORE).sum().float()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(labelled)
+            labelled = labelled / distributed.get_world_size()  # DDP averages over processes
+        labelled = labelled.clamp(min=1)
+        terms = {
+            name: F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="sum")
+            / labelled
+            for name, logits in outputs.items()
+        }
+        if "aux" in terms:
+            terms["aux"] = self.aux_weight * terms["aux"]
+        return terms

@@ -1,0 +1,167 @@
+"""Training and validation of a segmentation network.
+
+B: images, C: classes, H, W: pixels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from danet_lightning.inference import EvaluationProtocol, normalize
+from danet_lightning.metrics import ConfusionMatrix, class_iou, scores
+
+
+class EvaluationModule(LightningModule):
+    """Count right and wrong pixels of a split, the same way during training and after it.
+
+    Args:
+        net: images (B, 3, H, W) -> scores by `predict_logits`, (B, C, H, W).
+        classes: names of the C classes, in the order of the train ids.
+        mean: RGB mean on the 0..255 scale.
+        std: RGB standard deviation on the 0..255 scale.
+        protocol: how predictions are obtained.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        protocol: EvaluationProtocol,
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)
+        self.classes = tuple(classes)
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.protocol = protocol
+        self.confusion = ConfusionMatrix(len(self.classes))
+        self.metadata: dict[str, Any] = {}  # what a checkpoint says of itself
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Predict at the label's own size; returns (B, H, W) class indices.
+
+        In float32 whatever the training precision, so that a number does not depend on it.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            images = normalize(batch["image"], self.mean, self.std)
+            prediction = self.protocol(self.net, images).argmax(1)
+        self.confusion.update(prediction, batch["mask"])
+        return prediction
+
+    def on_validation_epoch_start(self) -> None:
+        """Count from zero."""
+        self.confusion.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Sum the counts over the processes and log what follows from them."""
+        matrix = self.confusion.compute()
+        values = {f"val/{name}": value for name, value in scores(matrix).items()}
+        for name, iou in zip(self.classes, class_iou(matrix), strict=True):
+            values[f"val/iou/{name}"] = iou.item()
+        # float64 on purpose: the checkpoint callback compares what the table prints
+        exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        # evaluating a checkpoint after the fit is no further point of the curves
+        self.log_dict(exact, logger=self.trainer.state.fn == TrainerFn.FITTING)
+
+
+class SegmentationModule(EvaluationModule):
+    """The authors' training: summed losses, poly learning rate, a faster head.
+
+    The network returns {"fused": (B, C, H, W) logits, ...}; its parameters outside `backbone`
+    are the head.
+
+    Args:
+        net: as in EvaluationModule.
+        classes: as in EvaluationModule.
+        mean: as in EvaluationModule.
+        std: as in EvaluationModule.
+        protocol: as in EvaluationModule.
+        loss: (outputs, mask) -> {name: scalar}; their sum is minimised.
+        optimizer: parameter groups -> optimizer; its lr is the backbone's.
+        head_lr_factor: learning rate of the head over the backbone's.
+        poly_power: the learning rate is lr * (1 - iteration / total)^power.
+        decay_gamma: whether weight decay applies to the branches' gamma too.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        protocol: EvaluationProtocol,
+        loss: nn.Module,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        head_lr_factor: PositiveFloat = 10.0,
+        poly_power: NonNegativeFloat = 0.9,
+        decay_gamma: bool = True,
+    ) -> None:
+        super().__init__(net, classes, mean, std, protocol)
+        self.loss = loss
+        self.optimizer = optimizer
+        self.head_lr_factor = head_lr_factor
+        self.poly_power = poly_power
+        self.decay_gamma = decay_gamma
+
+    def setup(self, stage: str) -> None:
+        """Share batch statistics between GPUs, as the paper does; on CPU it does not exist."""
+        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
+            self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """One forward pass: the sum of the outputs' losses."""
+        outputs = self.net(normalize(batch["image"], self.mean, self.std))
+        terms: dict[str, Tensor] = self.loss(outputs, batch["mask"])
+        total = torch.stack(list(terms.values())).sum()
+        self.log("train/loss", total.detach())
+        self.log_dict({f"train/loss/{name}": term.detach() for name, term in terms.items()})
+        self.log_dict({f"gamma/{name}": gamma.detach() for name, gamma in self._gammas().items()})
+        self.log("lr/backbone", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return total
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """SGD groups for backbone, head and gamma; poly schedule over every iteration."""
+        optimizer = self.optimizer(self._parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_factor")
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = LambdaLR(optimizer, lambda i: (1 - min(i, total) / total) ** self.poly_power)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the file say what it is: configuration, classes, palette, normalisation."""
+        checkpoint["danet_lightning"] = self.metadata
+
+    def _gammas(self) -> dict[str, Tensor]:
+        branches = {"pam": "position_attention", "cam": "channel_attention"}
+        found = {key: getattr(self.net, name, None) for key, name in branches.items()}
+        return {key: branch.gamma for key, branch in found.items() if branch is not None}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        groups: dict[str, list[nn.Parameter]] = {"backbone": [], "head": [], "gamma": []}
+        for name, parameter in self.net.named_parameters():
+            if name.endswith("gamma"):
+                groups["gamma"].append(parameter)
+            else:
+                groups["backbone" if name.startswith("backbone.") else "head"].append(parameter)
+        options: dict[str, dict[str, float]] = {
+            "backbone": {"lr_factor": 1.0},
+            "head": {"lr_factor": self.head_lr_factor},
+            "gamma": {"lr_factor": self.head_lr_factor},
+        }
+        if not self.decay_gamma:
+            options["gamma"]["weight_decay"] = 0.0
+        return [{"params": p, **options[name]} for name, p in groups.items() if p]

@@ -1,0 +1,275 @@
+"""Pictures of masks, predictions and training curves, for people to look at.
+
+H, W: pixels. Colours are RGB, 0 to 255; `palette` holds one for each class, in index order.
+"""
+
+import csv
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Palette = Sequence[Sequence[int]]
+
+IGNORE = 255
+PANEL = 480  # longer side of a panel in pixels: three fit side by side on a screen
+GAP = 12
+TEXT_SIZE = 15
+INK = (40, 40, 40)
+
+
+def colorize(mask: NDArray[Any], palette: Palette) -> NDArray[np.uint8]:
+    """Give each pixel the colour of its class; ignored ones (255) are black.
+
+    Args:
+        mask: (H, W) class indices.
+        palette: one colour a class.
+
+    Returns:
+        (H, W, 3) RGB.
+
+    Raises:
+        ValueError: the mask holds an index that the palette does not.
+    """
+    colours = np.zeros((256, 3), np.uint8)
+    colours[: len(palette)] = palette
+    illegal = (mask < 0) | ((mask >= len(palette)) & (mask != IGNORE))
+    if illegal.any():
+        raise ValueError(
+            f"the mask holds {int(mask[illegal][0])}, but the palette has {len(palette)} colours: "
+            f"only 0 to {len(palette) - 1}, and {IGNORE} for ignored pixels, can be drawn"
+        )
+    drawn: NDArray[np.uint8] = colours[mask]
+    return drawn
+
+
+def overlay(
+    image: NDArray[np.uint8], mask: NDArray[Any], palette: Palette, opacity: float = 0.5
+) -> NDArray[np.uint8]:
+    """Blend the classes over the image; ignored pixels (255) show the image alone.
+
+    Args:
+        image: (H, W, 3) RGB.
+        mask: (H, W) class indices.
+        palette: one colour a class.
+        opacity: 0 is the image, 1 the classes.
+
+    Returns:
+        (H, W, 3) RGB.
+
+    Raises:
+        ValueError: mask and image differ in size, or the opacity is not between 0 and 1.
+    """
+    _same_size(image, mask)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity}; give a number from 0 (image) to 1 (classes)")
+    blend = (1 - opacity) * image + opacity * colorize(mask, palette)
+    blend = np.where((mask == IGNORE)[..., None], image, blend)  # (H, W, 3)
+    return np.rint(blend).astype(np.uint8)
+
+
+def triptych(
+    image: NDArray[np.uint8],
+    label: NDArray[Any],
+    prediction: NDArray[Any],
+    palette: Palette,
+    classes: Sequence[str],
+) -> Image.Image:
+    """Image, label and prediction side by side, above a legend of the classes in them.
+
+    Small images are enlarged, large ones reduced. Ignored pixels are hatched.
+
+    Args:
+        image: (H, W, 3) RGB.
+        label: (H, W) class indices, 255 for ignored pixels.
+        prediction: (H, W) class indices.
+        palette: one colour a class.
+        classes: their names.
+
+    Raises:
+        ValueError: the three differ in size, or an index is not in the palette.
+    """
+    _same_size(image, label)
+    _same_size(image, prediction)
+    size = _panel_size(image.shape[1], image.shape[0])
+    panels = {
+        "image": Image.fromarray(image).resize(size, Image.Resampling.LANCZOS),
+        "label": _mask_panel(label, palette, size),
+        "prediction": _mask_panel(prediction, palette, size),
+    }
+    cell = max(size[0], 100)  # the titles need 100 pixels
+    width = 3 * cell + 4 * GAP
+    present = sorted({*np.unique(label).tolist(), *np.unique(prediction).tolist()})
+    legend = _legend(present, palette, classes, width - 2 * GAP)
+    top = GAP + TEXT_SIZE + GAP // 2
+    canvas = Image.new("RGB", (width, top + size[1] + legend.height + 2 * GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, (title, panel) in enumerate(panels.items()):
+        left = GAP + column * (cell + GAP)
+        draw.text((left, GAP + TEXT_SIZE), title, INK, _font(), anchor="ls")
+        canvas.paste(panel, (left, top))
+    canvas.paste(legend, (GAP, top + size[1] + GAP))
+    return canvas
+
+
+def _same_size(image: NDArray[np.uint8], mask: NDArray[Any]) -> None:
+    if image.shape[:2] != mask.shape:
+        raise ValueError(
+            f"image and mask must agree in (H, W), and are {image.shape[:2]} and {mask.shape}"
+        )
+
+
+def _panel_size(width: int, height: int) -> tuple[int, int]:
+    factor = PANEL / max(width, height)
+    if factor >= 1:
+        factor = int(factor)  # whole, so that all pixels of a mask stay equally large
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _mask_panel(mask: NDArray[Any], palette: Palette, size: tuple[int, int]) -> Image.Image:
+    colours = Image.fromarray(colorize(mask, palette)).resize(size, Image.Resampling.NEAREST)
+    ignored = Image.fromarray(mask == IGNORE).resize(size, Image.Resampling.NEAREST)
+    colours.paste(_hatch(size), mask=ignored)
+    return colours
+
+
+def _hatch(size: tuple[int, int]) -> Image.Image:
+    """Diagonal stripes: no class of any palette looks like them."""
+    x, y = np.arange(size[0]), np.arange(size[1])[:, None]
+    stripes = (x + y) // 4 % 2  # (H, W)
+    return Image.fromarray(np.where(stripes, 200, 90).astype(np.uint8)).convert("RGB")
+
+
+def _legend(
+    present: Sequence[int], palette: Palette, classes: Sequence[str], width: int
+) -> Image.Image:
+    swatch, row_height = 14, 24
+    names = [(index, "ignored" if index == IGNORE else classes[index]) for index in present]
+    places, x, y = [], 0, 0
+    for _, name in names:
+        length = swatch + 6 + int(_font().getlength(name)) + 18
+        if x > 0 and x + length > width:
+            x, y = 0, y + row_height
+        places.append((x, y))
+        x += length
+    legend = Image.new("RGB", (width, y + row_height), "white")
+    draw = ImageDraw.Draw(legend)
+    for (x, y), (index, name) in zip(places, names, strict=True):
+        size = (swatch, swatch)
+        colour = _hatch(size) if index == IGNORE else Image.new("RGB", size, tuple(palette[index]))
+        legend.paste(colour, (x, y + 5))
+        draw.rectangle((x, y + 5, x + swatch, y + 5 + swatch), outline=(150, 150, 150))
+        draw.text((x + swatch + 6, y + 5 + swatch // 2), name, INK, _font(), anchor="lm")
+    return legend
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    import matplotlib  # only for its font: class names may be in Greek or Cyrillic
+
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    return ImageFont.truetype(folder / "DejaVuSans.ttf", TEXT_SIZE)
+
+
+def contact_sheet(pictures: Sequence[Image.Image], columns: int = 1) -> Image.Image:
+    """Put pictures of any sizes on one white sheet, row by row.
+
+    Raises:
+        ValueError: there is no picture, or no column.
+    """
+    if not pictures or columns < 1:
+        raise ValueError(f"{len(pictures)} pictures in {columns} columns: give one or more of each")
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    width = max(picture.width for picture in pictures)
+    heights = [max(picture.height for picture in row) for row in rows]
+    sheet = Image.new("RGB", (width * min(columns, len(pictures)), sum(heights)), "white")
+    for number, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (column * width, sum(heights[:number])))
+    return sheet
+
+
+def curves(metrics: str | Path, picture: str | Path) -> None:
+    """Draw training loss, learning rate and validation mIoU against the optimizer step.
+
+    Args:
+        metrics: `metrics.csv` as Lightning's CSVLogger writes it; what is missing stays empty.
+        picture: the PNG to write.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    values, epochs_per_step = _read_metrics(Path(metrics))
+    figure = Figure(figsize=(8, 6), dpi=120, layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    _draw_loss(above, values.get("train/loss", {}))
+    _draw_rate(above, values.get("lr/backbone", {}))
+    _draw_miou(below, values.get("val/miou", {}))
+    steps = [step for series in values.values() for step in series]
+    below.set_xlim(0, max([1, *steps]) * 1.02)
+    below.set_xlabel("optimizer step")
+    if epochs_per_step:
+        ratio = epochs_per_step
+        scale = (lambda step: step * ratio, lambda epoch: epoch / ratio)
+        above.secondary_xaxis("top", functions=scale).set_xlabel("epoch")
+    figure.savefig(picture)
+
+
+def _read_metrics(path: Path) -> tuple[dict[str, dict[int, float]], float | None]:
+    """Each column as {step: value}, and how many epochs one step is."""
+    values: dict[str, dict[int, float]] = {}
+    epochs_per_step = None
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            step = int(row["step"]) + 1  # Lightning counts from 0; we draw how many are done
+            for name, value in row.items():
+                if value and np.isfinite(float(value)):
+                    values.setdefault(name, {})[step] = float(value)
+            if (
+                row.get("val/miou") and epochs_per_step is None
+            ):  # the first validation ends an epoch
+                epochs_per_step = (int(row["epoch"]) + 1) / step
+    return values, epochs_per_step
+
+
+def _draw_loss(axes: "Axes", loss: dict[int, float]) -> None:
+    axes.set_ylabel("training loss")
+    axes.grid(alpha=0.3)
+    if not loss:
+        return
+    steps, values = list(loss), np.array(list(loss.values()))
+    window = len(values) // 50 * 2 + 1  # odd, or the curve would shift against its steps
+    counts = np.convolve(np.ones_like(values), np.ones(window), "same")
+    smooth = np.convolve(values, np.ones(window), "same") / counts
+    if window > 1:
+        axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(steps, smooth, color="tab:blue", marker="o" if len(values) == 1 else None)
+    axes.set_ylim(bottom=0)
+
+
+def _draw_rate(axes: "Axes", rate: dict[int, float]) -> None:
+    if not rate:
+        return
+    right = axes.twinx()
+    right.plot(list(rate), list(rate.values()), color="tab:gray", linestyle=":", linewidth=1)
+    right.set_ylim(bottom=0)
+    right.set_ylabel("learning rate (dotted)", color="tab:gray")
+    right.tick_params(axis="y", labelcolor="tab:gray")
+
+
+def _draw_miou(axes: "Axes", miou: dict[int, float]) -> None:
+    axes.set_ylabel("validation mIoU")
+    axes.grid(alpha=0.3)
+    axes.set_ylim(0, 1)
+    if not miou:
+        return
+    axes.plot(list(miou), list(miou.values()), color="tab:green", marker="o", markersize=4)
+    best = max(miou, key=lambda step: miou[step])
+    axes.axhline(miou[best], color="tab:green", linestyle="--", linewidth=0.8)
+    axes.set_title(f"best {miou[best]:.4f}, after step {best}", loc="right", fontsize="small")

@@ -1,0 +1,477 @@
+"""The command line: what is composed, what is refused and how, and how it ends."""
+
+import itertools
+import os
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from danet_lightning.__main__ import verbs
+from danet_lightning.config import launch as config_module
+from danet_lightning.config.launch import check_command_line, conf_dir, explain, launch, validate
+from danet_lightning.config.schema import EvaluateConfig, PredictConfig, TrainConfig
+from danet_lightning.errors import RequestError
+
+CONF = conf_dir()
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]  # pytest's own handlers stay
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def cpu_seconds() -> float:
+    """CPU time of the processes started so far; a busy machine does not lengthen it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def refusal(*arguments: str, name: str = "train", form: Any = TrainConfig) -> str:
+    """What `danet train` with these arguments is refused with."""
+    with pytest.raises((RequestError, HydraException)) as caught:
+        check_command_line(name, form, arguments)
+    return explain(caught.value)
+
+
+# ---- what is on disk composes, and fits the signatures
+
+
+@pytest.mark.parametrize(
+    "choice", [f"{group}={option}" for group in GROUPS for option in options(group)]
+)
+@pytest.mark.parametrize("dataset", options("dataset"))
+def test_every_option_of_every_group_fits_the_signatures(dataset: str, choice: str) -> None:
+    check_command_line("train", TrainConfig, [f"dataset={dataset}", choice])
+
+
+def test_options_fit_together() -> None:
+    for backbone, trainer in itertools.product(options("backbone"), options("trainer")):
+        check_command_line("train", TrainConfig, [f"backbone={backbone}", f"trainer={trainer}"])
+
+
+@pytest.mark.parametrize("dataset", [[], *([f"dataset={name}"] for name in options("dataset"))])
+@pytest.mark.parametrize("trainer", options("trainer"))
+def test_evaluate_composes(dataset: list[str], trainer: str, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "best.ckpt"
+    checkpoint.touch()
+    arguments = [f"ckpt_path={checkpoint}", f"trainer={trainer}", *dataset]
+    check_command_line("evaluate", EvaluateConfig, arguments)
+
+
+def test_an_evaluation_is_not_held_to_a_training_batch(tmp_path: Path) -> None:
+    (tmp_path / "best.ckpt").touch()
+    arguments = [f"ckpt_path={tmp_path}/best.ckpt", "dataset=camvid", "trainer.devices=3"]
+    check_command_line("evaluate", EvaluateConfig, arguments)
+
+
+def test_predict_composes(tmp_path: Path) -> None:
+    (tmp_path / "best.ckpt").touch()
+    arguments = [f"ckpt_path={tmp_path}/best.ckpt", "input=photos", "output=out"]
+    check_command_line("predict", PredictConfig, arguments)
+    told = refusal(f"ckpt_path={tmp_path}/best.ckpt", name="predict", form=PredictConfig)
+    assert told.splitlines() == [
+        "input: a value is required: input=...",
+        "output: a value is required: output=...",
+    ]
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["batch_sise=4"], ["batch_sise: unknown key; did you mean batch_size?"]),
+        (["dataset.crop_siz=[64,64]"], ["dataset.crop_siz: unknown key; did you mean crop_size?"]),
+        (["+trainer.max_epoch=1"], ["trainer.max_epoch: unknown key; did you mean max_epochs?"]),
+        (["+dataset.bogus=1"], ["dataset.bogus: unknown key. Known: ", "crop_size"]),
+        (["datset=camvid"], ["datset: unknown key; did you mean dataset?"]),
+        (["dataset.crop_size=[0,64]"], ["dataset.crop_size: [0, 64]: entry 0 must be greater"]),
+        (["dataset.crop_size=[64]"], ["dataset.crop_size: [64]: entry 1 is missing"]),
+        (["dataset.crop_size=[1,2,3]"], ["dataset.crop_size: [1, 2, 3]: must have at most 2"]),
+        (["dataset.crop_size=64"], ["dataset.crop_size: 64: must be a list"]),
+        (["dataset.scale_range=[2,1]"], ["dataset.scale_range: [2, 1]: the smaller"]),
+        (["dataset.flip=1.5"], ["dataset.flip: 1.5: must be less than or equal to 1"]),
+        (["optimizer.lr=fast"], ['optimizer.lr: "fast": must be a valid number']),
+        (["optimizer.lr=true"], ["optimizer.lr: true: must be a valid number"]),
+        (["batch_size=true"], ["batch_size: true: must be a valid integer"]),
+        (["batch_size=0"], ["batch_size: 0: must be greater than 0"]),
+        (["batch_size=8.5"], ["batch_size: 8.5: must be"]),
+        (["seed=-1"], ["seed: -1: must be greater than or equal to 0"]),
+        (
+            ["model.cam_variant=paer"],
+            ["model.cam_variant: \"paer\": must be 'official' or 'paper'"],
+        ),
+        (["model.backbone=3"], ["model.backbone: 3: must be built by a _target_"]),
+        (["backbone.name=resnet19"], ["backbone.name:", "'resnet18'"]),
+        (["trainer.devices=3"], ["batch_size: 8 must be divisible by the 3 processes", "6 is"]),
+        (["trainer.devices=[0,1,2]"], ["divisible by the 3"]),
+        (["trainer.devices=2", "trainer.num_nodes=3"], ["divisible by the 6"]),
+        (["trainer.devices='0,1,3'"], ["divisible by the 3"]),
+        (["ckpt_path=nowhere.ckpt"], ['ckpt_path: "nowhere.ckpt": no such file']),
+        (["trainer.max_epochs=???"], ["trainer.max_epochs: a value is required"]),
+        (["callbacks.best=null"], ["callbacks.best: null: must be"]),
+        (["~trainer"], ["trainer: ", "must have a _target_"]),
+        (["~loss", "module.loss=null"], ["loss: is missing"]),
+        (["seed=${sed}"], ["seed: Interpolation key 'sed' not found"]),
+        (["optimizer._target_=torch.optim.SDG"], ["torch.optim has no 'SDG'; did you mean SGD?"]),
+        (["loss._target_=danet_lightning.loses.X"], ["'loses'; did you mean losses?"]),
+        (["loss._target_=nowhere.Loss"], ["no module 'nowhere' is installed"]),
+        (["loss._target_=torch.optim"], ["torch.optim is a module"]),
+        (["dataset=camvd"], ["dataset=camvd: no such option; did you mean camvid?", "scenes"]),
+        (["trainer=null"], ["trainer=null: choose from auto, cpu"]),
+        (["dataset=[1,2]"], ["dataset=[1,2]: choose from camvid"]),
+        (
+            ["trainer.limit_train_batches=3"],
+            ["no file sets it; write +trainer.limit_train_batches=3"],
+        ),
+        (["hydra.run.dri=x"], ["hydra.run.dri: Key 'dri' not in 'RunDir'"]),
+        (["batch_size"], ["'batch_size': an override is key=value, and this has no '='"]),
+        (["ckpt_path=epoch=3.ckpt"], ["cannot be read", "quote: 'ckpt_path=\"epoch=3.ckpt\"'"]),
+        (["=3"], ["this has no key"]),
+        (["model.pam=true,false"], ["model.pam=true,false", "--multirun"]),
+        (["~dataset.bogus"], ["'dataset.bogus' does not exist"]),
+        (["--config-dir", "nowhere"], ["nowhere: no such folder"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0].isascii() else None,
+)
+def test_a_wrong_request_is_refused_by_name(arguments: list[str], parts: list[str]) -> None:
+    told = refusal(*arguments)
+    for part in parts:
+        assert part in told
+
+
+def test_all_problems_are_told_at_once_and_once_each() -> None:
+    told = refusal("dataset.crop_siz=[0,64]", "batch_size=0", "backbone.multi_grid=4", "seed=x")
+    keys = [line.partition(":")[0] for line in told.splitlines()]
+    # dataset.batch_size, dataset.seed and model.backbone are references to what is told already
+    assert keys == ["seed", "batch_size", "backbone.multi_grid", "dataset.crop_siz"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["+trainer.limit_train_batches=3"],
+        ["trainer.devices=4"],
+        ["trainer.devices=auto", "batch_size=7"],
+        ["optimizer.lr=1"],  # an int for a float
+        ["optimizer._target_=torch.optim.AdamW", "~optimizer.momentum", "+optimizer.betas=[0.9,1]"],
+        ["~callbacks.pictures"],
+        ["run_dir='a b=c'"],
+        # what Lightning appends for its second process
+        ["hydra.run.dir='a b=c'", "hydra.job.name=train_ddp_process_1", "hydra.output_subdir=null"],
+    ],
+    ids=" ".join,
+)
+def test_a_right_request_passes(arguments: list[str]) -> None:
+    check_command_line("train", TrainConfig, arguments)
+
+
+def test_class_names_are_unique() -> None:
+    node = "dataset._target_=builtins.dict"  # one that takes anything, as a data set of one's own
+    assert 'dataset.classes: ["sky", "sky"]' in refusal(node, "+dataset.classes=[sky,sky]")
+    assert "dataset.classes: []" in refusal(node, "+dataset.classes=[]")
+    check_command_line("train", TrainConfig, [node, "+dataset.classes=[road,sky]"])
+
+
+# ---- sweeps
+
+
+def test_every_point_of_a_sweep_is_checked_first() -> None:
+    check_command_line("train", TrainConfig, ["-m", "model.pam=true,false", "seed=range(3)"])
+    told = refusal("-m", "model.cam=true,false", "model.cam_variant=paper,offical")
+    assert told.startswith("In the job model.cam=True model.cam_variant=offical:\n")
+    assert "batch_size: 3 must be divisible" in refusal(
+        "-m", "batch_size=range(2,5)", "trainer.devices=1,2"
+    )
+
+
+def test_a_sweep_written_in_a_file_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nhydra:\n  sweeper:\n    params:\n      batch_size: 8,0\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    told = refusal("-m", "--config-dir", str(tmp_path), "experiment=mine")
+    assert told == "In the job batch_size=0:\nbatch_size: 0: must be greater than 0"
+
+
+# ---- how a command ends
+
+
+@pytest.fixture
+def start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[..., tuple[int, list[DictConfig]]]]:
+    """Launch `train` in this process with a task; returns the exit code and the configs it saw."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # launch sets both; undone after the test
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
+
+    def launched(
+        *arguments: str, fail: Callable[[DictConfig], None] = lambda config: None
+    ) -> tuple[int, list[DictConfig]]:
+        seen = []
+
+        def train(config: DictConfig, run_dir: Path) -> None:
+            assert run_dir.is_dir()
+            assert str(run_dir) == config.run_dir == config.callbacks.best.dirpath
+            seen.append(config)
+            fail(config)
+
+        monkeypatch.setattr(sys, "argv", ["danet", *arguments, *QUIET])
+        try:
+            launch(train, TrainConfig)
+        except SystemExit as end:
+            return int(end.code or 0), seen
+        return 0, seen
+
+    yield launched
+    HydraConfig.instance().cfg = None
+
+
+def test_a_run_leaves_its_folder(start: Any, tmp_path: Path) -> None:
+    code, seen = start("run_dir='my runs/a=b'", "seed=3")
+    assert (code, seen[0].seed) == (0, 3)
+    assert (tmp_path / "my runs" / "a=b" / ".hydra" / "config.yaml").is_file()
+
+
+def test_a_refused_run_leaves_nothing(start: Any, tmp_path: Path, capfd: Any) -> None:
+    assert start("batch_size=0") == (2, [])
+    assert capfd.readouterr().err == "batch_size: 0: must be greater than 0\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run_dir=file/run"], ["-m", "sweep_dir=file/sweep", "seed=1,2"], ["hydra.run.dir=file/run"]],
+    ids=" ".join,
+)
+def test_an_unwritable_run_folder(
+    start: Any, tmp_path: Path, capfd: Any, arguments: list[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert start(*arguments) == (2, [])
+    told = capfd.readouterr().err
+    assert re.fullmatch(
+        r"run_dir: cannot write file/\w+ \(Not a directory\); set run_dir=...\n", told
+    )
+
+
+def test_a_request_that_fails_later(start: Any, capfd: Any) -> None:
+    def fail(config: DictConfig) -> None:
+        raise RequestError("dataset.root: no folder data/camvid")
+
+    assert start(fail=fail)[0] == 2
+    assert capfd.readouterr().err == "dataset.root: no folder data/camvid\n"
+
+
+def test_a_request_that_fails_in_a_worker(start: Any, capfd: Any) -> None:
+    from torch.utils.data import DataLoader
+
+    def fail(config: DictConfig) -> None:
+        list(DataLoader(Broken(), num_workers=1))  # type: ignore[arg-type]
+
+    assert start(fail=fail)[0] == 2
+    assert capfd.readouterr().err == "mask.png: value 77;\nallowed are 0..10 and 255\n"
+
+
+class Broken:
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        raise RequestError("mask.png: value 77;\nallowed are 0..10 and 255")
+
+
+def test_another_error_keeps_its_traceback(start: Any) -> None:
+    def fail(config: DictConfig) -> None:
+        raise OSError("disk full")  # not mistaken for a run folder that cannot be made
+
+    with pytest.raises(OSError, match="disk full"):
+        start(fail=fail)
+
+
+def test_an_interrupt(start: Any, capfd: Any) -> None:
+    def fail(config: DictConfig) -> None:
+        raise KeyboardInterrupt
+
+    assert start(fail=fail)[0] == 130
+    assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+def test_a_failing_job_stops_no_other(start: Any, tmp_path: Path, capfd: Any) -> None:
+    def fail(config: DictConfig) -> None:
+        if config.seed == 1:
+            raise RequestError("seed 1 is unlucky")
+
+    code, seen = start("-m", "sweep_dir=sweep", "seed=1,2,3", fail=fail)
+    assert code == 2
+    assert [config.seed for config in seen] == [1, 2, 3]
+    assert f"{tmp_path}/sweep/0: seed 1 is unlucky\n" in capfd.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == [
+        "0",
+        "1",
+        "2",
+    ]
+
+
+# ---- the commands themselves, in processes of their own
+
+COMMANDS = {
+    "python -m": ["-m", "danet_lightning.train"],
+    "danet": ["-m", "danet_lightning", "train"],
+}
+STUB = """
+import sys, types
+import danet_lightning
+run = types.ModuleType("danet_lightning.run")
+def fit(config, run_dir):
+    import logging, __main__
+    logging.getLogger("here").info("fit in %s", run_dir.name)
+    print(__main__.__spec__.name, sys.argv[1:])
+run.fit = fit
+sys.modules["danet_lightning.run"] = danet_lightning.run = run
+sys.argv[0] = "danet"
+from danet_lightning.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
+def test_help_and_cfg(command: list[str], tmp_path: Path) -> None:
+    before = cpu_seconds()
+    shown = run(*command, "--help", cwd=tmp_path)
+    assert cpu_seconds() - before < 3, "--help has to answer at once"
+    assert shown.returncode == 0, shown.stderr
+    for part in ("dataset: camvid, scenes", "trainer: auto", "batch_size=8", "-m model.pam="):
+        assert part in shown.stdout
+    shown = run(*command, "--cfg", "job", "--resolve", "dataset=camvid", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    composed = OmegaConf.create(shown.stdout)
+    assert isinstance(composed, DictConfig)
+    assert composed.dataset.batch_size == composed.batch_size
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
+@pytest.mark.parametrize("show", [[], ["--cfg", "job"]], ids=["run", "cfg"])
+def test_a_typo_on_the_command_line(command: list[str], show: list[str], tmp_path: Path) -> None:
+    refused = run(*command, *show, "batch_sise=4", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("batch_sise: unknown key; did you mean batch_size?")
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_command_runs_as_the_main_module(tmp_path: Path) -> None:
+    """Lightning starts its other processes as `python -m` of the main module's name."""
+    (tmp_path / "stub.py").write_text(STUB)
+    done = run("stub.py", "train", "run_dir=here", cwd=tmp_path)
+    assert done.stdout.splitlines() == [
+        "fit in here",  # the console has no time stamp
+        "danet_lightning.train ['run_dir=here']",
+    ], done.stderr
+    log = (tmp_path / "here" / "train.log").read_text()
+    assert re.fullmatch(r"\[\d{4}-.*\]\[here\]\[INFO\] - fit in here\n", log)
+
+
+def test_conf_inside_the_package(tmp_path: Path) -> None:
+    """As in a wheel, where conf/ lies in the package."""
+    package = Path(config_module.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "danet_lightning")
+    shutil.copytree(CONF, tmp_path / "danet_lightning" / "conf")
+    (tmp_path / "empty").mkdir()
+    code = (
+        "from danet_lightning.config import launch, schema\nprint(launch.conf_dir())\n"
+        "launch.check_command_line('train', schema.TrainConfig, ['dataset=camvid'])"
+    )
+    done = run("-c", code, cwd=tmp_path / "empty", PYTHONPATH=str(tmp_path))
+    assert done.stdout == f"{tmp_path}/danet_lightning/conf\n", done.stderr
+
+
+def test_checking_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom danet_lightning.config import launch, schema\n"
+        "launch.check_command_line('train', schema.TrainConfig, ['dataset=camvid'])\n"
+        "print({'torch', 'lightning', 'albumentations', 'wandb', 'numpy'} & set(sys.modules))"
+    )
+    assert run("-c", code, cwd=tmp_path).stdout == "set()\n"
+
+
+def test_danet_lists_its_verbs(tmp_path: Path) -> None:
+    assert set(verbs()) >= {"train", "evaluate", "predict"}
+    listed = run("-m", "danet_lightning", cwd=tmp_path)
+    assert listed.returncode == 0
+    assert "  train      Train a network" in listed.stdout
+    refused = run("-m", "danet_lightning", "trian", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "no verb 'trian'; did you mean train? Verbs:" in refused.stderr
+
+
+# ---- fuzz
+
+WRONG = [None, -1, 0, 3.5, True, "nonsense", [], [1], [1, 2, 3, 4], {"a": 1}, "${nowhere}"]
+
+
+def leaves(node: Any, key: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        yield f"{key}{name}"
+        if isinstance(value, dict):
+            yield from leaves(value, f"{key}{name}.")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_corrupted_config_is_refused_by_name_or_passes(seed: int) -> None:
+    generator = random.Random(seed)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("train", ["run_dir=r", "sweep_dir=s"])
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
+        refused = 0
+        for _ in range(40):
+            key = generator.choice(list(leaves(plain)))
+            value = generator.choice(WRONG)
+            misspelt = generator.random() < 0.3
+            corrupted = OmegaConf.create(plain)
+            assert isinstance(corrupted, DictConfig)
+            with open_dict(corrupted):
+                if misspelt:
+                    OmegaConf.update(corrupted, f"{key}_", value, force_add=True)
+                else:
+                    OmegaConf.update(corrupted, key, value, merge=False)
+            told = problems_of(corrupted)
+            refused += bool(told)
+            named = [line for line in told if line.startswith((key, key.partition(".")[0]))]
+            case = f"seed {seed}: {key} = {value!r} (misspelt: {misspelt})"
+            assert bool(named) == bool(told), f"{case}: {told}"
+        assert refused > 20, f"seed {seed}: {refused} of 40 refused"
+
+
+def problems_of(config: DictConfig) -> list[str]:
+    try:
+        validate(config, TrainConfig)
+    except RequestError as error:
+        return str(error).splitlines()
+    return []

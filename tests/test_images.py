@@ -1,0 +1,208 @@
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from danet_lightning.errors import RequestError
+from danet_lightning.images import find_images, read_image
+
+GREY = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+RGB = np.stack([GREY, GREY + 20, 255 - GREY], axis=-1)
+PALETTE = [(10, 20, 30), (200, 100, 50), (0, 255, 7)]
+INDICES = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+
+
+def save(folder: Path, pixels: np.ndarray, suffix: str = ".png", **options: object) -> Path:
+    path = folder / f"Größe der Bäume 木{suffix}"
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(path, **options)
+    return path
+
+
+def palette_image() -> Image.Image:
+    image = Image.fromarray(INDICES)
+    image.putpalette([channel for colour in PALETTE for channel in colour])
+    return image
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    return np.stack([values] * 3, axis=-1)
+
+
+ALPHA = np.array([[0, 128, 255], [1, 254, 3]], np.uint8)
+EIGHT_BIT = {
+    "RGB": (RGB, {}, RGB),
+    "grey": (GREY, {}, grey(GREY)),
+    "1-bit": (INDICES > 0, {}, grey(np.where(INDICES > 0, 255, 0).astype(np.uint8))),
+    # The colours under an alpha channel are those that training sees.
+    "grey and alpha": (np.stack([GREY, ALPHA], -1), {}, grey(GREY)),
+    "RGBA": (np.dstack([RGB, ALPHA]), {}, RGB),
+    "palette": (palette_image(), {}, np.array(PALETTE, np.uint8)[INDICES]),
+    "palette, one transparent": (
+        palette_image(),
+        {"transparency": 1},
+        np.array(PALETTE, np.uint8)[INDICES],
+    ),
+    "palette with alpha": (
+        palette_image(),
+        {"transparency": b"\x00\x80\xff"},
+        np.array(PALETTE, np.uint8)[INDICES],
+    ),
+    "grey, one transparent": (GREY, {"transparency": 40}, grey(GREY)),
+}
+
+
+@pytest.mark.parametrize("name", EIGHT_BIT)
+def test_any_kind_of_png_is_read_as_rgb(tmp_path: Path, name: str) -> None:
+    pixels, options, expected = EIGHT_BIT[name]
+    read = read_image(save(tmp_path, pixels, **options))
+    assert read.dtype == np.uint8
+    assert read.flags.writeable  # torch.from_numpy warns otherwise
+    np.testing.assert_array_equal(read, expected)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
+    read = read_image(save(tmp_path, values, suffix))
+    np.testing.assert_array_equal(read, grey(np.array([[0, 0, 1], [128, 255, 255]], np.uint8)))
+
+
+def test_big_endian_sixteen_bit_tiff(tmp_path: Path) -> None:
+    values = np.array([[0x00FF, 0xFF00, 0x8000]], ">u2")
+    path = save(tmp_path, Image.frombytes("I;16B", (3, 1), values.tobytes()), ".tif")
+    assert path.read_bytes()[:2] == b"MM"
+    np.testing.assert_array_equal(read_image(path), grey(np.array([[0, 255, 128]], np.uint8)))
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [(".png", 3), (".png", 4), (".tif", 3)])
+def test_sixteen_bit_colour(tmp_path: Path, suffix: str, channels: int) -> None:
+    path = str(tmp_path / f"deep{suffix}")
+    values = np.linspace(0, 65535, 2 * 3 * channels).astype(np.uint16).reshape(2, 3, channels)
+    bgr = values[..., [2, 1, 0, 3][:channels]]  # OpenCV's order; Pillow cannot write such files
+    assert cv2.imwrite(path, bgr)
+    np.testing.assert_array_equal(read_image(path), values[..., :3] >> 8)
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    cmyk = np.zeros((16, 16, 4), np.uint8)
+    cmyk[..., 1:3] = 255  # magenta and yellow ink: red
+    path = save(tmp_path, Image.frombytes("CMYK", (16, 16), cmyk.tobytes()), ".jpg")
+    np.testing.assert_allclose(read_image(path).astype(int), [[[255, 0, 0]] * 16] * 16, atol=4)
+
+
+UPRIGHT = {  # the EXIF orientations: where row 0 and column 0 of the stored image belong
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],  # row 0 top, column 0 right
+    3: lambda stored: stored[::-1, ::-1],  # bottom, right
+    4: lambda stored: stored[::-1],  # bottom, left
+    5: lambda stored: stored.swapaxes(0, 1),  # left, top
+    6: lambda stored: stored.swapaxes(0, 1)[:, ::-1],  # right, top
+    7: lambda stored: stored.swapaxes(0, 1)[::-1, ::-1],  # right, bottom
+    8: lambda stored: stored.swapaxes(0, 1)[::-1],  # left, bottom
+}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    sixteen = (GREY.astype(np.uint16) << 8) + 77
+    for pixels, expected in ((RGB, RGB), (GREY, grey(GREY)), (sixteen, grey(GREY))):
+        read = read_image(save(tmp_path, pixels, suffix, exif=exif))
+        np.testing.assert_array_equal(read, UPRIGHT[orientation](expected))
+
+
+@pytest.mark.parametrize("orientation", [6, 8])
+def test_exif_orientation_of_a_jpeg(tmp_path: Path, orientation: int) -> None:
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    read = read_image(save(tmp_path, stored, ".jpg", exif=exif, quality=100))
+    np.testing.assert_array_equal(read, UPRIGHT[orientation](stored))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_a_truncated_file_is_never_taken_for_whole(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    path = save(tmp_path, noise, suffix)
+    content, whole = path.read_bytes(), read_image(path)
+    for size in (0, 1, 10, len(content) // 10, len(content) // 2, len(content) - 100):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"木\.\w+ cannot be read as an image: \w"):
+            read_image(path)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_image(path), whole)
+
+
+def test_the_reason_is_told(tmp_path: Path) -> None:
+    text = tmp_path / "notes.png"
+    text.write_text("not a picture")
+    floats = save(tmp_path, np.zeros((2, 2), np.float32), ".tif")
+    for path, reason in (
+        (text, "no format known"),
+        (floats, "32-bit samples have no fixed white"),
+        (tmp_path / "gone.png", "No such file"),
+        (tmp_path, "Is a directory"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            read_image(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "Fotos [alt]"
+    for name in ("b.JPG", "ä b.png", "a[1].png", "a1.png", "sub/c.tiff", "notes.txt", ".x.png"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "folder.png").mkdir()
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "d.png").touch()
+    return folder
+
+
+def test_a_folder_gives_its_images_with_those_below(photos: Path) -> None:
+    root, images = find_images(str(photos))
+    assert root == photos
+    assert [str(image) for image in images] == [
+        "a1.png",
+        "a[1].png",
+        "b.JPG",
+        os.path.join("sub", "c.tiff"),  # noqa: PTH118
+        "ä b.png",
+    ]
+
+
+def test_an_image_is_taken_literally_whatever_its_name(photos: Path) -> None:
+    for name in ("a[1].png", "ä b.png", "notes.txt"):
+        assert find_images(str(photos / name)) == (photos, [Path(name)])
+
+
+def test_patterns(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_images(f"{photos}/a[0-9].png") == (photos, [Path("a1.png")])
+    assert find_images(f"{photos}/*.png")[1] == [Path(n) for n in ("a1.png", "a[1].png", "ä b.png")]
+    assert find_images(f"{photos}/**/*.tif?")[1] == [Path("sub/c.tiff")]
+    assert find_images(f"{photos}/s*/*") == (photos, [Path("sub/c.tiff")])
+    monkeypatch.chdir(photos)
+    assert find_images("?.JPG") == (Path(), [Path("b.JPG")])
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("{}/gone.png", r"input=.*gone\.png: no such file or folder, looked for .*Fotos"),
+        ("{}/*.webp", r"no image below .*Fotos \[alt\] matches this pattern; looked for .avif"),
+        ("{}/.hidden/../folder.png", r"no image in .*folder\.png or below it"),
+        ("gone/*.png", "no image below"),
+        (" ", "input is empty"),
+    ],
+)
+def test_nothing_found_says_what_was_looked_for(photos: Path, request_: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        find_images(request_.format(photos))

@@ -1,0 +1,275 @@
+"""The commands as a user types them, on scenes of 32 x 64 pixels."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from PIL import Image
+
+SMALL = [
+    "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
+    "dataset.train_images=6", "dataset.val_images=5", "dataset.test_images=3",
+    "dataset.size=[32,64]", "dataset.crop_size=[32,64]",
+]  # fmt: skip
+
+
+def command(verb: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-W", "error::UserWarning", "-m", f"danet_lightning.{verb}", *arguments]
+
+
+def danet(verb: str, *arguments: str, cwd: Path, **environment: str):
+    return subprocess.run(
+        command(verb, *arguments), cwd=cwd, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Where the commands are typed: a path with a space and an umlaut."""
+    return tmp_path_factory.mktemp("mein Übungsordner")
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """One training run: its output and its run folder."""
+    result = danet("train", *SMALL, "run_dir=runs/first run", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return result, folder / "runs" / "first run"
+
+
+def matrix_of(run_dir: Path) -> list[list[int]]:
+    return json.loads((run_dir / "results.json").read_text())["confusion_matrix"]
+
+
+def test_run_folder_holds_what_the_readme_promises(trained):
+    _, run_dir = trained
+    for name in ("config.yaml", "best.ckpt", "last.ckpt", "metrics.csv", "results.json"):
+        assert (run_dir / name).is_file(), name
+    for name in ("predictions.png", "curves.png"):
+        with Image.open(run_dir / name) as picture:
+            assert min(picture.size) > 100, name
+    rows = list(csv.DictReader((run_dir / "metrics.csv").open()))
+    assert len([row for row in rows if row["val/miou"]]) == 2  # one for each epoch
+
+
+def test_table_shows_every_class_and_the_protocol(trained):
+    result, run_dir = trained
+    results = json.loads((run_dir / "results.json").read_text())
+    for name, iou in results["class_iou"].items():
+        assert f"{name} " in result.stdout
+        assert f"{iou:.4f}" in result.stdout
+    assert f"mIoU {results['miou']:.4f}" in result.stdout
+    assert results["protocol"] == {
+        "name": "whole", "scales": [1.0], "flip": False, "split": "val", "images": 5,
+    }  # fmt: skip
+    assert sum(map(sum, results["confusion_matrix"])) <= 5 * 32 * 64
+
+
+def test_output_is_quiet(trained):
+    result, _ = trained
+    assert "Warning" not in result.stderr
+    assert "Tip" not in result.stderr
+    assert "wandb sync" in result.stderr + result.stdout
+    assert "step/s" in result.stderr
+
+
+def test_best_checkpoint_is_the_best_epoch(trained):
+    _, run_dir = trained
+    rows = [r for r in csv.DictReader((run_dir / "metrics.csv").open()) if r["val/miou"]]
+    best = max(float(row["val/miou"]) for row in rows)
+    assert json.loads((run_dir / "results.json").read_text())["miou"] == pytest.approx(best)
+
+
+def test_evaluate_gives_the_confusion_matrix_of_training(trained, folder):
+    _, run_dir = trained
+    result = danet("evaluate", f"ckpt_path='{run_dir}/best.ckpt'", "run_dir=again", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert matrix_of(folder / "again") == matrix_of(run_dir)
+
+
+@pytest.mark.ddp
+def test_two_processes_count_what_one_counts(trained, folder):
+    """5 images on 2 processes: a padding sampler would count 6."""
+    _, run_dir = trained
+    result = danet(
+        "evaluate", f"ckpt_path='{run_dir}/best.ckpt'", "run_dir=both", "trainer=ddp",
+        "trainer.accelerator=cpu", "trainer.devices=2", cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert matrix_of(folder / "both") == matrix_of(run_dir)
+
+
+@pytest.mark.ddp
+def test_two_processes_train(folder):
+    result = danet(
+        "train", *SMALL, "run_dir=pair", "trainer=ddp", "trainer.accelerator=cpu",
+        "trainer.devices=2", "trainer.max_epochs=1", "logger=csv", cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("mIoU") == 2  # the table and the constant predictor, once
+    again = danet("evaluate", "ckpt_path=pair/best.ckpt", "run_dir=single", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert matrix_of(folder / "single") == matrix_of(folder / "pair")
+
+
+def test_checkpoint_is_plain_and_loads_without_the_framework(trained):
+    _, run_dir = trained
+    checkpoint = torch.load(run_dir / "last.ckpt", weights_only=True)
+    assert checkpoint["danet_lightning"]["classes"][0]
+    code = (
+        "import sys, danet_lightning, torch\n"
+        f"net = danet_lightning.load({str(run_dir / 'best.ckpt')!r})\n"
+        "assert not net.training and len(net.classes) == len(net.palette)\n"
+        "out = net(torch.zeros(1, 3, 33, 47))\n"
+        "print({name: tuple(logits.shape) for name, logits in out.items()})\n"
+        "loaded = {'hydra', 'omegaconf', 'lightning', 'wandb'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "'channel': (1, 11, 33, 47)" in result.stdout
+
+
+def test_predict_with_a_trained_checkpoint(trained, folder):
+    _, run_dir = trained
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8)
+    (folder / "photos").mkdir()
+    Image.fromarray(pixels).save(folder / "photos" / "Straße 1.png")
+    result = danet(
+        "predict", f"ckpt_path={run_dir}/best.ckpt", "input=photos", "output=out", cwd=folder
+    )
+    assert result.returncode == 0, result.stderr
+    with Image.open(folder / "out" / "Straße 1.png") as prediction:
+        assert prediction.mode == "P"
+        assert prediction.size == (51, 37)
+        assert np.asarray(prediction).max() < 11
+
+
+def test_resume_continues_where_it_stopped(trained, folder):
+    _, run_dir = trained
+    result = danet(
+        "train", *SMALL, "run_dir=longer", "trainer.max_epochs=3", "logger=csv",
+        f"ckpt_path='{run_dir}/last.ckpt'", cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader((folder / "longer" / "metrics.csv").open()))
+    assert {row["epoch"] for row in rows if row["val/miou"]} == {"2"}
+
+
+def test_wandb_run_can_be_read_back(trained):
+    """Configuration, protocol, best mIoU, per-class IoU and pictures, from the offline files."""
+    _, run_dir = trained
+    (offline,) = (run_dir / "wandb").glob("offline-run-*")
+    records = inspect(offline)
+    assert "resnet18" in records
+    for key in ("git_commit", "protocol", "val/miou", "val/iou/road", "val/predictions"):
+        assert key in records, key
+    assert list(offline.glob("files/media/images/val/predictions*.png"))
+
+
+def inspect(offline: Path) -> str:
+    (file,) = offline.glob("*.wandb")
+    tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(offline)]
+    result = subprocess.run(tool, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_untrained_network_is_reported_with_zero_epochs(folder):
+    result = danet(
+        "train", *SMALL, "run_dir=untrained", "trainer.max_epochs=0", "logger=none", cwd=folder
+    )
+    assert result.returncode == 0, result.stderr
+    assert "mIoU" in result.stdout
+    assert not (folder / "untrained" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "no file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:2000]), "truncated"),
+        (lambda path: path.write_text("hello"), "not written by torch.save"),
+        (lambda path: torch.save({"conv.weight": torch.zeros(1)}, path), "not written by danet"),
+    ],
+    ids=["missing", "truncated", "text", "foreign"],
+)
+def test_wrong_checkpoints_are_refused(trained, tmp_path, damage, said):
+    from danet_lightning.checkpoint import load
+    from danet_lightning.errors import RequestError
+
+    broken = tmp_path / "broken.ckpt"
+    broken.write_bytes((trained[1] / "best.ckpt").read_bytes())
+    damage(broken)
+    with pytest.raises(RequestError, match=said):
+        load(broken)
+
+
+def test_checkpoint_cannot_call_what_it_likes(trained, tmp_path):
+    from danet_lightning.checkpoint import load
+    from danet_lightning.errors import RequestError
+
+    checkpoint = torch.load(trained[1] / "best.ckpt", weights_only=True)
+    checkpoint["danet_lightning"]["config"]["model"]["_target_"] = "os.system"
+    torch.save(checkpoint, tmp_path / "evil.ckpt")
+    with pytest.raises(RequestError, match=r"wants to call os\.system"):
+        load(tmp_path / "evil.ckpt")
+
+
+def test_ctrl_c_leaves_a_usable_run_folder(folder):
+    process = subprocess.Popen(
+        command("train", *SMALL, "run_dir=interrupted", "trainer.max_epochs=500", "logger=csv"),
+        cwd=folder, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    last = folder / "interrupted" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in stderr
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["global_step"] >= 3
+    rows = list(csv.DictReader((folder / "interrupted" / "metrics.csv").open()))
+    assert rows
+    result = danet("evaluate", "ckpt_path=interrupted/last.ckpt", "run_dir=kept", cwd=folder)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_sweep_makes_four_runs(folder):
+    result = danet(
+        "train", "-m", *SMALL, "trainer.max_epochs=1", "model.pam=true,false",
+        "model.cam=true,false", "sweep_dir=ablation", cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    runs = sorted((folder / "ablation").glob("*/best.ckpt"))
+    assert len(runs) == 4
+    outputs = [
+        set(torch.load(run, weights_only=True)["state_dict"].keys().__iter__()) for run in runs
+    ]
+    assert len({frozenset(names) for names in outputs}) == 4
+    ids = {path.name for path in (folder / "ablation").glob("*/wandb/offline-run-*")}
+    assert len(ids) == 4
+    assert wandb.run is None
+
+
+@pytest.mark.slow
+def test_tensorboard(folder):
+    result = danet(
+        "train", *SMALL, "trainer.max_epochs=1", "logger=tensorboard", "run_dir=board", cwd=folder
+    )
+    assert result.returncode == 0, result.stderr
+    assert list((folder / "board" / "tensorboard").glob("events.out.tfevents.*"))
+    assert not (folder / "board" / "wandb").exists()
