@@ -6,18 +6,19 @@ not give a class away. N: pixels, C: classes.
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from danet_lightning.data.scenes import SceneSource, Scenes
+from danet_lightning.data.scenes import Scenes, SceneSource
 from danet_lightning.inference import normalize
 from danet_lightning.losses import SummedCrossEntropy
 from danet_lightning.metrics import ConfusionMatrix, constant_predictor, scores
 
-TRAIN, VAL, SIZE = 800, 100, (96, 192)  # as in conf/dataset/scenes.yaml
+TRAIN, VAL, SIZE = 1080, 100, (96, 192)  # as in conf/dataset/scenes.yaml
 CLASSES = len(Scenes.classes)
 
 
@@ -61,7 +62,7 @@ def small_net() -> nn.Sequential:
     """Five 3 x 3 convolutions at full resolution: sees 11 x 11 pixels."""
     widths = [3, 64, 64, 64, 64, 64]
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),

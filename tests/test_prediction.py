@@ -6,7 +6,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from danet_lightning.config import overrides as command
+from danet_lightning import predict as command
+from danet_lightning.config.overrides import literal
 from danet_lightning.errors import RequestError
 from danet_lightning.inference import Whole
 from danet_lightning.prediction import choose_device, plan, predict_images, prepare_output
@@ -244,10 +245,10 @@ def test_paths_reach_the_config_as_they_were_typed(
     from danet_lightning.config.launch import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("predict", [command.literal(f"input={path}")])
+        config = compose("predict", [literal(f"input={path}")])
     assert config.input == path
 
 
 def test_quoted_paths_and_other_options_are_left_alone() -> None:
     for argument in ("opacity=0.1", "input='a b'", 'input="a"', "--help", "input="):
-        assert command.literal(argument) == argument
+        assert literal(argument) == argument

@@ -15,12 +15,17 @@ SUFFIXES = (
 )
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Read one image, as upright as a viewer shows it.
+def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
+    """Read one image as 8-bit RGB.
 
-    An EXIF orientation is applied. 16-bit samples keep their high byte. An alpha channel is
+    16-bit samples keep their high byte. An alpha channel is
     dropped and the colours stored under it are kept: training sees the same ones, and what
     cameras and simulators write there need not mean transparency.
+
+    Args:
+        path: any file that Pillow reads.
+        upright: apply the EXIF orientation, as a viewer does. Pixels that have labels are read as
+            they are stored, like the labels.
 
     Returns:
         (H, W, 3) RGB; of an animation, the first frame.
@@ -31,7 +36,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     try:
         # Given a path, Pillow maps a rotated TIFF into memory with width and height exchanged.
         with Path(path).open("rb") as file, Image.open(file) as image:
-            return _eight_bit_rgb(ImageOps.exif_transpose(image), image.format)
+            stored = ImageOps.exif_transpose(image) if upright else image
+            return _eight_bit_rgb(stored, image.format)
     # Pillow's decoders raise whatever a damaged file makes their parsers stumble over.
     except Exception as error:
         raise ValueError(f"{path} cannot be read as an image: {_reason(error)}") from error

@@ -71,7 +71,7 @@ class EvaluationModule(LightningModule):
         # float64 on purpose: the checkpoint callback compares what the table prints
         exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
         # evaluating a checkpoint after the fit is no further point of the curves
-        self.log_dict(exact, logger=self.trainer.state.fn == TrainerFn.FITTING)
+        self.log_dict(exact, logger=None if self.trainer.state.fn == TrainerFn.FITTING else False)
 
 
 class SegmentationModule(EvaluationModule):

@@ -215,7 +215,7 @@ def request_errors() -> Iterator[None]:
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, RequestError):
-            raise cause from error
+            raise cause from None
         raise RequestError(f"{cause} (while building {full_key(error)})") from error
     except (ValueError, FileNotFoundError) as error:
         raise RequestError(str(error)) from error
@@ -235,6 +235,8 @@ def quiet() -> None:
         ".*does not have many workers.*",  # dataset.workers is the user's
         ".*exists and is not empty.*",  # the run folder holds the log and the config already
         ".*smaller than the logging interval.*",  # a small data set has short epochs
+        ".*dirpath has changed.*",  # resumed into a new run folder: its best starts afresh
+        ".*sync_dist=True.*",  # the counts are summed over processes before anything is logged
         ".*LeafSpec.*is deprecated.*",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", chosen)

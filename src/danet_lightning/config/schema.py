@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     Field,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
 )
 
@@ -55,6 +56,7 @@ class TrainConfig(CommandConfig):
     model: Node
     trainer: Node
     optimizer: Node
+    head_lr_factor: PositiveFloat
     loss: Node
     protocol: Node
     module: Node
@@ -77,6 +79,7 @@ class EvaluateConfig(CommandConfig):
     batch_size: PositiveInt | None = None
     backbone: Node | None = None
     optimizer: dict[str, Any] | None = None
+    head_lr_factor: PositiveFloat | None = None
 
 
 @dataclass
@@ -126,7 +129,8 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
     match dataset:
         case {"classes": list(classes)} if len(set(map(str, classes))) < max(len(classes), 1):
             yield "dataset.classes", f"{json.dumps(classes)}: class names are needed, each one once"
-    ranks, batch_size = processes(trainer), config.get("batch_size")
+    ranks = processes(trainer) if isinstance(trainer, Mapping) else None
+    batch_size = config.get("batch_size")
     if form is TrainConfig and ranks and isinstance(batch_size, int) and batch_size % ranks:
         near = max(batch_size // ranks, 1) * ranks
         rule = f"must be divisible by the {ranks} processes of trainer.devices"

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from danet_lightning import images
 from danet_lightning.data.dataset import Pixels
 from danet_lightning.errors import RequestError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".png",)  # JPEG would invent labels along every edge
 LABEL_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
+REMEDY = "Copy the file again if it is damaged, remove it from the data set if it is no image."
 UNMAPPED = 254  # marks, inside a label table, the ids that the data set does not have
 
 
@@ -85,20 +87,13 @@ class FileSource:
 def read_image(path: Path) -> Pixels:
     """Read an image as RGB (H, W, 3), as stored: an EXIF rotation is not applied.
 
-    Grey, palette, CMYK and 16-bit images are converted; transparency is dropped.
-
     Raises:
         RequestError: The file is missing, damaged or of an unsupported kind.
     """
-    image = _open(path)
-    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
-        raise RequestError(f"{path}: 32-bit pixels have no fixed white. Save it with 8 or 16 bits.")
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)  # (H, W) -> (H, W, 3)
-    if image.mode == "P" and "transparency" in image.info:  # else Pillow warns
-        image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
+    try:
+        return images.read_image(path, upright=False)
+    except ValueError as error:
+        raise RequestError(f"{error}. {REMEDY}") from error
 
 
 def read_labels(path: Path) -> NDArray[Any]:
@@ -118,7 +113,7 @@ def read_labels(path: Path) -> NDArray[Any]:
     return labels.astype(np.uint8) if labels.dtype == bool else labels
 
 
-def pair_by_name(images: Path, labels: Path) -> list[tuple[str, Path, Path]]:
+def pair_by_name(image_folder: Path, label_folder: Path) -> list[tuple[str, Path, Path]]:
     """Pair the files of two folders by their names without suffix, in the order of the names.
 
     Returns:
@@ -127,14 +122,15 @@ def pair_by_name(images: Path, labels: Path) -> list[tuple[str, Path, Path]]:
     Raises:
         RequestError: A file has no partner, or two images share a name.
     """
-    image_files, label_files = _by_name(images, IMAGE_SUFFIXES), _by_name(labels, LABEL_SUFFIXES)
+    image_files = _by_name(image_folder, IMAGE_SUFFIXES)
+    label_files = _by_name(label_folder, LABEL_SUFFIXES)
     for names, here, there in (
-        (sorted(image_files.keys() - label_files.keys()), images, labels),
-        (sorted(label_files.keys() - image_files.keys()), labels, images),
+        (sorted(image_files.keys() - label_files.keys()), image_folder, label_folder),
+        (sorted(label_files.keys() - image_files.keys()), label_folder, image_folder),
     ):
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            suffixes = "/".join(LABEL_SUFFIXES if there == labels else IMAGE_SUFFIXES)
+            suffixes = "/".join(LABEL_SUFFIXES if there == label_folder else IMAGE_SUFFIXES)
             raise RequestError(
                 f"{len(names)} of the files in {here.absolute()} have no partner of the same name "
                 f"({suffixes}) in {there.absolute()}: {shown}. Add or remove them."
@@ -155,15 +151,10 @@ def require_folder(path: Path, layout: str) -> Path:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             image.load()  # decodes everything, so a truncated file is found here
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such file.") from error
     except Exception as error:  # a damaged file makes decoders fail in every possible way
-        raise RequestError(
-            f"{path}: cannot be read ({error}). If it is damaged or incomplete, copy it again; "
-            "if it is no image, remove it from the data set."
-        ) from error
+        raise RequestError(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
     return image
 
 

@@ -119,9 +119,7 @@ def _passers_by(rng: np.random.Generator, street: Street, verge: Verge) -> list[
         for _ in range(rng.poisson(1.0 if street.rural else 1.8))
     ]
     people += [(x + 0.6, z + 0.1) for x, z in people if rng.random() < 0.5]  # in pairs
-    people += [
-        (rng.uniform(0, kerb), 4 + 10 * rng.random() ** 2) for _ in range(rng.poisson(0.2))
-    ]
+    people += [(rng.uniform(0, kerb), 4 + 10 * rng.random() ** 2) for _ in range(rng.poisson(0.2))]
     groups: list[tuple[Callable[..., None], list[Ground]]] = [
         (sign, signs),
         (furniture, things),
