@@ -202,6 +202,7 @@ def report(
     }
     (run_dir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     protocol = ", ".join(f"{key} {value}" for key, value in results["protocol"].items())
+    protocol = protocol.removeprefix("name ")
     print(f"\n{metrics.table(matrix, module.classes)}")
     print(f"a constant predictor, '{module.classes[largest]}' everywhere: mIoU {constant:.4f}\n")
     print(f"checkpoint  {source}\nprotocol    {protocol}\nrun folder  {run_dir}")
