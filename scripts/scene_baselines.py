@@ -72,7 +72,7 @@ def small_net() -> nn.Sequential:
 
 
 def trained_small_net(
-    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], steps: int = 400
+    train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], steps: int = 200
 ) -> Tensor:
     """Confusion matrix of the small network after a few epochs."""
     torch.manual_seed(0)

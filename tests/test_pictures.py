@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_lightning.pictures import colorize, contact_sheet, curves, overlay, triptych
+from danet_lightning.curves import curves
+from danet_lightning.pictures import colorize, contact_sheet, overlay, triptych
 
 PALETTE = [[70, 130, 180], [128, 64, 128], [220, 20, 60]]
 CLASSES = ["sky", "road", "person"]

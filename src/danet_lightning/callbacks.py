@@ -16,7 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import override
 
-from danet_lightning.pictures import contact_sheet, curves, triptych
+from danet_lightning.curves import curves
+from danet_lightning.pictures import contact_sheet, triptych
 
 log = logging.getLogger(__name__)
 
