@@ -219,15 +219,28 @@ def test_wrong_checkpoints_are_refused(trained, tmp_path, damage, said):
         load(broken)
 
 
-def test_checkpoint_cannot_call_what_it_likes(trained, tmp_path):
+@pytest.mark.parametrize("target", ["os.system", "danet_lightning.run.instantiate"])
+def test_checkpoint_cannot_call_what_it_likes(trained, tmp_path, target):
+    """Neither a foreign function nor one that a module of ours has imported."""
     from danet_lightning.checkpoint import load
     from danet_lightning.errors import RequestError
 
     checkpoint = torch.load(trained[1] / "best.ckpt", weights_only=True)
-    checkpoint["danet_lightning"]["config"]["model"]["_target_"] = "os.system"
+    checkpoint["danet_lightning"]["config"]["model"]["_target_"] = target
     torch.save(checkpoint, tmp_path / "evil.ckpt")
-    with pytest.raises(RequestError, match=r"wants to call os\.system"):
+    with pytest.raises(RequestError, match=f"wants to call {target}"):
         load(tmp_path / "evil.ckpt")
+
+
+def test_evaluate_refuses_a_call_hidden_in_the_data_set(trained, folder):
+    checkpoint = torch.load(trained[1] / "best.ckpt", weights_only=True)
+    call = {"_target_": "os.mkdir", "path": str(folder / "made by the checkpoint")}
+    checkpoint["danet_lightning"]["config"]["dataset"]["flip"] = call
+    torch.save(checkpoint, folder / "evil.ckpt")
+    result = danet("evaluate", "ckpt_path=evil.ckpt", "run_dir=refused", cwd=folder)
+    assert result.returncode == 2, result.stderr
+    assert "wants to call os.mkdir" in result.stderr
+    assert not (folder / "made by the checkpoint").exists()
 
 
 def test_ctrl_c_leaves_a_usable_run_folder(folder):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from danet_lightning.errors import RequestError
-from danet_lightning.models.foreign import read_file
+from danet_lightning.models.weights import read_file
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -84,10 +84,14 @@ def build(node: Any, packages: Sequence[str]) -> Any:
     if "_target_" not in node:
         return arguments
     module, _, name = str(node["_target_"]).rpartition(".")
-    if module.split(".")[0] not in packages:
+    target = None
+    if module.split(".")[0] in packages:
+        target = getattr(import_module(module), name, None)
+    # what a module of ours has imported from elsewhere is not ours either
+    if str(getattr(target, "__module__", "")).split(".")[0] not in packages:
         raise RequestError(
             f"ckpt_path: the checkpoint wants to call {node['_target_']}, which is outside "
             f"{', '.join(packages)}. If you trust it, add its package: load(..., trusted=[...]) "
             "in Python, trusted=[...] on the command line."
         )
-    return getattr(import_module(module), name)(**arguments)
+    return target(**arguments)  # type: ignore[misc]  # has a __module__, so it is not None

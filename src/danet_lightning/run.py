@@ -64,7 +64,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         facts = checkpoint.read(config.ckpt_path)["danet_lightning"]
         net = checkpoint.load(config.ckpt_path, trusted=config.trusted)
-        datamodule = instantiate(dataset_of(config, facts), _convert_="all")
+        datamodule = build_dataset(config, facts)
         if list(datamodule.classes) != facts["classes"]:
             raise RequestError(
                 f"dataset: its classes {list(datamodule.classes)} are not the checkpoint's "
@@ -103,21 +103,17 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-def dataset_of(config: DictConfig, facts: dict[str, Any]) -> DictConfig:
-    """The checkpoint's own data set, with the values given on the command line."""
-    own = OmegaConf.create(facts["config"]["dataset"])
+def build_dataset(config: DictConfig, facts: dict[str, Any]) -> "SegmentationDataModule":
+    """The data set of the command line, or the checkpoint's own with the values given there."""
     given = config.dataset or OmegaConf.create({})
+    datamodule: SegmentationDataModule
     if "_target_" in given:
-        return given
-    target = str(own["_target_"])
-    if target.split(".")[0] not in ("danet_lightning", *config.trusted):
-        raise RequestError(
-            f"ckpt_path: the checkpoint names the data set {target}; if you trust it, add its "
-            "package: trusted=[...]"
-        )
-    merged = OmegaConf.merge(own, given)
-    assert isinstance(merged, DictConfig)
-    return merged
+        datamodule = instantiate(given, _convert_="all")
+    else:  # not by Hydra: a file must not name what is called
+        merged = OmegaConf.merge(facts["config"]["dataset"], given)
+        own = OmegaConf.to_container(merged, resolve=True)
+        datamodule = checkpoint.build(own, ("danet_lightning", *config.trusted))
+    return datamodule
 
 
 def dataset_facts(datamodule: Any) -> dict[str, Any]:
@@ -218,7 +214,7 @@ def request_errors() -> Iterator[None]:
         if isinstance(cause, RequestError):
             raise cause from None
         raise RequestError(f"{cause} (while building {full_key(error)})") from error
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, TypeError) as error:
         raise RequestError(str(error)) from error
 
 

@@ -13,8 +13,6 @@ from danet_lightning.models.danet import DANet
 from danet_lightning.models.sources import AUTHORS, CHANNEL, MMSEGMENTATION, POSITION, Source
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
-__all__ = ["export_weights", "import_weights", "read_file"]
-
 # (blocks of the four stages, three convolutions in a block) -> name
 DEPTHS = {
     (2, 2, 2, 2, False): "resnet18",
