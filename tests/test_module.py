@@ -6,10 +6,11 @@ from lightning import Callback, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from danet_lightning.inference import Whole, normalize
+from danet_lightning.inference import normalize
 from danet_lightning.losses import SummedCrossEntropy
 from danet_lightning.metrics import ConfusionMatrix
 from danet_lightning.module import SegmentationModule
+from danet_lightning.protocols import MultiView
 
 # the loaders here have no workers on purpose
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -62,7 +63,12 @@ def segmentation_module(**options) -> SegmentationModule:
     sgd = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-4)
     facts = {"classes": ("road", "sky", "car"), "mean": (120.0,) * 3, "std": (60.0,) * 3}
     return SegmentationModule(
-        TinyNet(), protocol=Whole(), loss=SummedCrossEntropy(), optimizer=sgd, **facts, **options
+        TinyNet(),
+        protocol=MultiView(),
+        loss=SummedCrossEntropy(),
+        optimizer=sgd,
+        **facts,
+        **options,
     )
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from danet_lightning import predict as command
 from danet_lightning.config.overrides import literal
 from danet_lightning.errors import RequestError
-from danet_lightning.inference import Whole
 from danet_lightning.prediction import choose_device, plan, predict_images, prepare_output
+from danet_lightning.protocols import MultiView
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ class StrongestColour(torch.nn.Module):
     palette = ([255, 0, 0], [10, 200, 30], [0, 0, 201])
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
-    protocol = Whole()
+    protocol = MultiView()
 
     def predict_logits(self, images: torch.Tensor) -> torch.Tensor:
         return images
@@ -213,12 +213,16 @@ def test_devices() -> None:
 def test_the_command_ends_with_1_after_a_skipped_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("danet_lightning.checkpoint.load", lambda *_, **__: StrongestColour())
+    node = {"_target_": "danet_lightning.protocols.MultiView"}
+    content = {"danet_lightning": {"config": {"protocol": node}}}
+    monkeypatch.setattr("danet_lightning.checkpoint.read", lambda _: content)
+    monkeypatch.setattr("danet_lightning.checkpoint.restore", lambda *_: StrongestColour())
     draw(tmp_path / "in" / "a.png")
     request = {
         "ckpt_path": "best.ckpt",
         "input": str(tmp_path / "in"),
         "output": str(tmp_path / "out"),
+        "protocol": {},
         "device": "cpu",
         "opacity": 0.5,
         "trusted": [],

@@ -75,8 +75,11 @@ def test_table_shows_every_class_and_the_protocol(trained):
         assert f"{iou:.4f}" in result.stdout
     assert f"mIoU {results['miou']:.4f}" in result.stdout
     assert results["protocol"] == {
-        "name": "whole", "scales": [1.0], "flip": False, "split": "val", "images": 5,
+        "name": "whole", "crop": None, "stride": None, "scales": [1.0], "flip": False,
+        "antialias": True, "dataset": "Scenes", "label_source": "drawn with the image",
+        "split": "val", "images": 5,
     }  # fmt: skip
+    assert "whole, scales [1.0], flip False" in result.stdout
     assert sum(map(sum, results["confusion_matrix"])) <= 5 * 32 * 64
 
 
@@ -100,6 +103,39 @@ def test_evaluate_gives_the_confusion_matrix_of_training(trained, folder):
     result = danet("evaluate", f"ckpt_path='{run_dir}/best.ckpt'", "run_dir=again", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert matrix_of(folder / "again") == matrix_of(run_dir)
+
+
+def test_evaluate_takes_another_protocol_and_records_it(trained, folder):
+    _, run_dir = trained
+    result = danet(
+        "evaluate", f"ckpt_path='{run_dir}/best.ckpt'", "run_dir=windows", "protocol=official_ss",
+        "protocol.base_size=64", "protocol.crop_size=24", cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    protocol = json.loads((folder / "windows" / "results.json").read_text())["protocol"]
+    assert (protocol["name"], protocol["crop"], protocol["stride"]) == (
+        "official_ss", [24, 24], [16, 16],
+    )  # fmt: skip
+    assert (protocol["flip"], protocol["images"]) == (True, 5)
+    assert matrix_of(folder / "windows") != matrix_of(run_dir)
+
+
+def test_evaluate_changes_one_value_of_the_checkpoints_protocol(trained, folder):
+    _, run_dir = trained
+    result = danet(
+        "evaluate", f"ckpt_path='{run_dir}/best.ckpt'", "run_dir=mirrored", "+protocol.flip=true",
+        cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    protocol = json.loads((folder / "mirrored" / "results.json").read_text())["protocol"]
+    assert (protocol["name"], protocol["scales"], protocol["flip"]) == ("ms_flip", [1.0], True)
+    wrong = danet(
+        "evaluate", f"ckpt_path='{run_dir}/best.ckpt'", "run_dir=wrong", "protocol=slide",
+        "protocol.stride=[900,900]", cwd=folder,
+    )  # fmt: skip
+    assert wrong.returncode == 2, wrong.stderr
+    assert "stride (900, 900) is larger than crop (769, 769)" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
 
 
 @pytest.mark.ddp
@@ -177,7 +213,9 @@ def test_wandb_run_can_be_read_back(trained):
     (offline,) = (run_dir / "wandb").glob("offline-run-*")
     records = inspect(offline)
     assert "resnet18" in records
-    for key in ("git_commit", "protocol", "val/miou", "val/iou/road", "val/predictions"):
+    for key in (
+        "git_commit", "protocol", "val/miou", "val/iou/road", "val/predictions", "label_source",
+    ):  # fmt: skip
         assert key in records, key
     assert list(offline.glob("files/media/images/val/predictions*.png"))
 

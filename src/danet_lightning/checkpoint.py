@@ -1,6 +1,6 @@
 """Read a checkpoint of ours: weights and plain facts, without Hydra, without Lightning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,11 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
     Raises:
         RequestError: the file cannot be used; the message says why.
     """
-    checkpoint = read(path)
+    return restore(read(path), trusted)
+
+
+def restore(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Module:
+    """The network of what `read` returned; as `load`."""
     facts = checkpoint["danet_lightning"]
     packages = ("danet_lightning", *trusted)
     net: nn.Module = build(facts["config"]["model"], packages)
@@ -66,7 +70,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
-        raise RequestError(f"ckpt_path: {path} does not fit its own model: {error}") from error
+        raise RequestError(f"ckpt_path: the weights do not fit their own model: {error}") from error
     for name in ("classes", "palette", "mean", "std"):
         setattr(net, name, tuple(facts[name]))
     net.protocol = build(facts["config"]["protocol"], packages)

@@ -40,6 +40,8 @@ class EvaluationModule(LightningModule):
     ) -> None:
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
+        # what images are normalised by says what black is, which a protocol may pad with
+        self.net.mean, self.net.std = tuple(mean), tuple(std)  # type: ignore[assignment]
         self.classes = tuple(classes)
         self.mean = tuple(mean)
         self.std = tuple(std)

@@ -1,34 +1,25 @@
 """Build what a configuration describes, and run it."""
 
-import json
 import logging
-import subprocess
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import wandb
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
-from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
-from danet_lightning import checkpoint, metrics
+from danet_lightning import checkpoint
+from danet_lightning.building import build_over, request_errors
 from danet_lightning.errors import RequestError
+from danet_lightning.provenance import dataset_facts, facts_for_module, metadata
+from danet_lightning.results import report, track
 
 if TYPE_CHECKING:
     from danet_lightning.data.datamodule import SegmentationDataModule
     from danet_lightning.module import EvaluationModule
-
-log = logging.getLogger(__name__)
-
-PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
 
 
 def fit(config: DictConfig, run_dir: Path) -> None:
@@ -48,12 +39,12 @@ def fit(config: DictConfig, run_dir: Path) -> None:
     module.metadata = metadata(config, len(facts["classes"]), facts)
     if trainer.is_global_zero:
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
-    track(trainer, module.metadata, module.protocol.describe())
+    track(trainer, module)
     try:
         trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
         best = best_checkpoint(trainer)
         trainer.validate(module, datamodule, ckpt_path=best, verbose=False, weights_only=True)
-        report(trainer, module, run_dir, split="val", source=best or "the weights as they are")
+        report(trainer, module, run_dir, source=best or "the weights as they are")
     finally:
         wandb.finish()  # or the next job of a sweep would write into this run
 
@@ -62,22 +53,23 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     """Evaluate a checkpoint on a split; the same path as validation during training."""
     quiet()
     with request_errors():
-        facts = checkpoint.read(config.ckpt_path)["danet_lightning"]
-        net = checkpoint.load(config.ckpt_path, trusted=config.trusted)
-        datamodule = build_dataset(config, facts)
+        content = checkpoint.read(config.ckpt_path)
+        net = checkpoint.restore(content, config.trusted)
+        facts = content["danet_lightning"]
+        own = facts["config"]
+        datamodule = build_over(own["dataset"], config.dataset, config.trusted)
         if list(datamodule.classes) != facts["classes"]:
             raise RequestError(
                 f"dataset: its classes {list(datamodule.classes)} are not the checkpoint's "
                 f"{facts['classes']}; evaluate it on the data set it was trained on."
             )
-        module = instantiate(
-            config.module, net=net, protocol=net.protocol, **facts_for_module(facts)
-        )
+        protocol = build_over(own["protocol"], config.protocol, config.trusted)
+        module = instantiate(config.module, net=net, protocol=protocol, **facts_for_module(facts))
         trainer = build_trainer(config, logger=None)
     module.metadata = facts
     datamodule.validation_split = config.split
     trainer.validate(module, datamodule, verbose=False)
-    report(trainer, module, run_dir, split=config.split, source=str(config.ckpt_path))
+    report(trainer, module, run_dir, source=str(config.ckpt_path))
 
 
 def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
@@ -103,124 +95,9 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-def build_dataset(config: DictConfig, facts: dict[str, Any]) -> "SegmentationDataModule":
-    """The data set of the command line, or the checkpoint's own with the values given there."""
-    given = config.dataset or OmegaConf.create({})
-    datamodule: SegmentationDataModule
-    if "_target_" in given:
-        datamodule = instantiate(given, _convert_="all")
-    else:  # not by Hydra: a file must not name what is called
-        merged = OmegaConf.merge(facts["config"]["dataset"], given)
-        own = OmegaConf.to_container(merged, resolve=True)
-        datamodule = checkpoint.build(own, ("danet_lightning", *config.trusted))
-    return datamodule
-
-
-def dataset_facts(datamodule: Any) -> dict[str, Any]:
-    """What a checkpoint has to know of its data set, as plain lists."""
-    return {
-        "classes": [str(name) for name in datamodule.classes],
-        "palette": [[int(value) for value in color] for color in datamodule.palette],
-        "mean": [float(value) for value in datamodule.mean],
-        "std": [float(value) for value in datamodule.std],
-    }
-
-
-def facts_for_module(facts: dict[str, Any]) -> dict[str, Any]:
-    """The part of the facts that computing needs."""
-    return {key: facts[key] for key in ("classes", "mean", "std")}
-
-
-def metadata(config: DictConfig, num_classes: int, facts: dict[str, Any]) -> dict[str, Any]:
-    """Everything a checkpoint says of itself, in plain containers: it loads with weights_only."""
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    plain["model"]["num_classes"] = num_classes
-    if "pretrained" in plain["backbone"]:  # its weights are in the checkpoint
-        plain["model"]["backbone"]["pretrained"] = False
-    return {"config": plain, **facts, "git_commit": git_commit(), "versions": versions()}
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what decides a number."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def git_commit() -> str | None:
-    """Commit of the code that runs, with '+changes' if the tree differs; None in a wheel."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
-
-
-def track(trainer: Trainer, facts: dict[str, Any], protocol: dict[str, Any]) -> None:
-    """Tell the tracker what is run; the run folder's config.yaml says it already."""
-    told = {**facts["config"], "protocol": protocol}
-    told |= {key: facts[key] for key in ("git_commit", "versions", "classes")}
-    for logger in trainer.loggers:
-        if not isinstance(logger, CSVLogger):
-            logger.log_hyperparams(told)
-
-
 def best_checkpoint(trainer: Trainer) -> str | None:
     """Path of the best checkpoint; None when nothing was trained (trainer.max_epochs=0)."""
     return getattr(trainer.checkpoint_callback, "best_model_path", "") or None
-
-
-def report(
-    trainer: Trainer, module: "EvaluationModule", run_dir: Path, split: str, source: str
-) -> None:
-    """Print the table and leave results.json: every number with its protocol."""
-    matrix: Tensor = module.confusion.compute().cpu()
-    if not trainer.is_global_zero:
-        return
-    loader: Any = trainer.val_dataloaders
-    largest, constant = metrics.constant_predictor(matrix)
-    results: dict[str, Any] = {
-        **metrics.scores(matrix),
-        "class_iou": dict(zip(module.classes, metrics.class_iou(matrix).tolist(), strict=True)),
-        "protocol": {
-            **module.protocol.describe(),
-            "split": split,
-            "images": len(loader.dataset),
-        },
-        "checkpoint": source,
-        "confusion_matrix": matrix.tolist(),
-    }
-    (run_dir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    protocol = ", ".join(f"{key} {value}" for key, value in results["protocol"].items())
-    protocol = protocol.removeprefix("name ")
-    print(f"\n{metrics.table(matrix, module.classes)}")
-    print(f"a constant predictor, '{module.classes[largest]}' everywhere: mIoU {constant:.4f}\n")
-    print(f"checkpoint  {source}\nprotocol    {protocol}\nrun folder  {run_dir}")
-
-
-@contextmanager
-def request_errors() -> Iterator[None]:
-    """What goes wrong while the parts are built is the request's fault, not the run's."""
-    try:
-        yield
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, RequestError):
-            raise cause from None
-        raise RequestError(f"{cause} (while building {full_key(error)})") from error
-    except (ValueError, FileNotFoundError, TypeError) as error:
-        raise RequestError(str(error)) from error
-
-
-def full_key(error: InstantiationException) -> str:
-    """The config node that could not be built, out of Hydra's message."""
-    return str(error).rpartition("full_key:")[2].strip() or "the configuration"
 
 
 def quiet() -> None:

@@ -7,6 +7,9 @@ official_danet_r50.npz  multi_grid, single_grid: (3, 19, 24, 40), fused, positio
                         at image size; every fourth pixel, to stay below 500 kB
 mmseg_danet_r50.npz     whole: (19, 48, 80), fused logits at image size, every second pixel;
                         heads: (4, 19, 12, 20), fused, position, channel, auxiliary at feature size
+official_eval_ss.npz    scores: (19, 40, 80), the authors' MultiEvalModule with the multi-grid
+                        network, every second pixel; golden_input(80, 160, seed=11), base size
+                        160, crop 96, scale 1, mirrored
 """
 
 import json

@@ -72,6 +72,7 @@ class EvaluateConfig(CommandConfig):
     split: Literal["train", "val", "test"]
     trusted: tuple[str, ...]
     dataset: dict[str, Any]
+    protocol: dict[str, Any]
     trainer: Node
     module: Node
     callbacks: Nodes
@@ -89,6 +90,7 @@ class PredictConfig(CommandConfig):
     ckpt_path: Checkpoint
     input: str
     output: str
+    protocol: dict[str, Any]
     device: str
     opacity: Annotated[float, Field(ge=0, le=1)]
     trusted: tuple[str, ...] = ()

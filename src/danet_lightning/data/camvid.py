@@ -1,11 +1,11 @@
 """CamVid as split for SegNet (Badrinarayanan et al. 2017): 480 x 360 street frames, 11 classes."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
-from danet_lightning.data.files import FileSource, pair_by_name, require_folder
+from danet_lightning.data.files import FileSource, check_count, pair_by_name, require_folder
 
 LAYOUT = """\
 CamVid is expected as dataset.root/ with the folders train/ trainannot/ val/ valannot/ test/ \
@@ -50,6 +50,8 @@ class CamVid(SegmentationDataModule):
         (64, 64, 0),
         (0, 128, 192),
     )
+    label_source = "SegNet's 11-class PNGs, 480 x 360"
+    images: ClassVar[dict[str, int]] = {"train": 367, "val": 101, "test": 233}
 
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(**options)
@@ -62,6 +64,8 @@ class CamVid(SegmentationDataModule):
             RequestError: A folder or a partner is missing.
         """
         root = require_folder(Path(self.root).expanduser(), LAYOUT)
-        images = require_folder(root / split, LAYOUT)
+        frames = require_folder(root / split, LAYOUT)
         labels = require_folder(root / f"{split}annot", LAYOUT)
-        return FileSource(pair_by_name(images, labels), TRAIN_IDS)
+        files = pair_by_name(frames, labels)
+        check_count("CamVid", split, len(files), self.images)
+        return FileSource(files, TRAIN_IDS)

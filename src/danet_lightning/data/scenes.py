@@ -23,6 +23,7 @@ class Scenes(SegmentationDataModule):
 
     classes = tuple(CLASSES)
     palette = tuple(PALETTE)
+    label_source = "drawn with the image"
 
     def __init__(
         self,

@@ -1,0 +1,50 @@
+"""Build what a configuration or a checkpoint describes, and say what was wrong with the request."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from danet_lightning import checkpoint
+from danet_lightning.errors import RequestError
+
+
+def build_over(own: Mapping[str, Any], given: DictConfig, trusted: Sequence[str]) -> Any:
+    """Build a part of a checkpoint's run, with the command line's values in place of its own.
+
+    Args:
+        own: the checkpoint's node.
+        given: the command line's node. With a `_target_` it counts alone; without, its values
+            replace the checkpoint's.
+        trusted: packages whose classes the checkpoint may name, beside ours.
+
+    Raises:
+        RequestError: the checkpoint wants to call something else.
+    """
+    if "_target_" in given:
+        return instantiate(given, _convert_="all")
+    # not by Hydra: a file must not name what is called
+    merged = OmegaConf.to_container(OmegaConf.merge(own, given), resolve=True)
+    return checkpoint.build(merged, ("danet_lightning", *trusted))
+
+
+@contextmanager
+def request_errors() -> Iterator[None]:
+    """What goes wrong while the parts are built is the request's fault, not the run's."""
+    try:
+        yield
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, RequestError):
+            raise cause from None
+        raise RequestError(f"{cause} (while building {full_key(error)})") from error
+    except (ValueError, FileNotFoundError, TypeError) as error:
+        raise RequestError(str(error)) from error
+
+
+def full_key(error: InstantiationException) -> str:
+    """The config node that could not be built, out of Hydra's message."""
+    return str(error).rpartition("full_key:")[2].strip() or "the configuration"

@@ -1,0 +1,56 @@
+"""What a checkpoint and a number say of where they come from, in plain containers."""
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
+
+
+def dataset_facts(datamodule: Any) -> dict[str, Any]:
+    """What a checkpoint has to know of its data set, as plain lists."""
+    return {
+        "classes": [str(name) for name in datamodule.classes],
+        "palette": [[int(value) for value in color] for color in datamodule.palette],
+        "mean": [float(value) for value in datamodule.mean],
+        "std": [float(value) for value in datamodule.std],
+    }
+
+
+def facts_for_module(facts: dict[str, Any]) -> dict[str, Any]:
+    """The part of the facts that computing needs."""
+    return {key: facts[key] for key in ("classes", "mean", "std")}
+
+
+def metadata(config: DictConfig, num_classes: int, facts: dict[str, Any]) -> dict[str, Any]:
+    """Everything a checkpoint says of itself, in plain containers: it loads with weights_only."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain["model"]["num_classes"] = num_classes
+    if "pretrained" in plain["backbone"]:  # its weights are in the checkpoint
+        plain["model"]["backbone"]["pretrained"] = False
+    return {"config": plain, **facts, "git_commit": git_commit(), "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what decides a number."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the code that runs, with '+changes' if the tree differs; None in a wheel."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

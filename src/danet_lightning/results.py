@@ -1,0 +1,74 @@
+"""What a run tells of itself: to the tracker before it starts, and its numbers at the end."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from torch import Tensor
+
+from danet_lightning import metrics
+from danet_lightning.provenance import git_commit
+
+if TYPE_CHECKING:
+    from danet_lightning.module import EvaluationModule
+
+
+def track(trainer: Trainer, module: "EvaluationModule") -> None:
+    """Tell the tracker what is run; the run folder's config.yaml says it already."""
+    facts = module.metadata
+    told = {**facts["config"], "protocol": module.protocol.describe()}
+    told |= {key: facts[key] for key in ("git_commit", "versions", "classes")}
+    for logger in trainer.loggers:
+        if not isinstance(logger, CSVLogger):
+            logger.log_hyperparams(told)
+
+
+def report(trainer: Trainer, module: "EvaluationModule", run_dir: Path, source: str) -> None:
+    """Print the table, leave results.json and the tracker's summary: numbers with their protocol.
+
+    Args:
+        trainer: has just validated.
+        module: has counted.
+        run_dir: where results.json goes.
+        source: the checkpoint, in words.
+    """
+    matrix = module.confusion.compute().cpu()
+    if not trainer.is_global_zero:
+        return
+    results: dict[str, Any] = {
+        **metrics.scores(matrix),
+        "class_iou": dict(zip(module.classes, metrics.class_iou(matrix).tolist(), strict=True)),
+        "protocol": protocol_facts(trainer, module),
+        "checkpoint": source,
+        "git_commit": git_commit(),
+    }
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({"results": results})
+    results["confusion_matrix"] = matrix.tolist()
+    (run_dir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    _print(matrix, module.classes, results["protocol"])
+    print(f"checkpoint  {source}\nrun folder  {run_dir}")
+
+
+def protocol_facts(trainer: Trainer, module: "EvaluationModule") -> dict[str, Any]:
+    """Everything that two numbers must have in common before they are compared."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    loader: Any = trainer.val_dataloaders
+    return {
+        **module.protocol.describe(),
+        "dataset": type(data).__name__,
+        "label_source": getattr(data, "label_source", None),
+        "split": data.validation_split,
+        "images": len(loader.dataset),
+    }
+
+
+def _print(matrix: Tensor, classes: tuple[str, ...], protocol: dict[str, Any]) -> None:
+    largest, constant = metrics.constant_predictor(matrix)
+    print(f"\n{metrics.table(matrix, classes)}")
+    print(f"a constant predictor, '{classes[largest]}' everywhere: mIoU {constant:.4f}\n")
+    shown = [f"{key} {value}" for key, value in protocol.items() if value is not None]
+    print(f"protocol    {', '.join(shown).removeprefix('name ')}")
