@@ -367,7 +367,7 @@ def test_help_and_cfg(command: list[str], tmp_path: Path) -> None:
     shown = run(*command, "--help", cwd=tmp_path)
     assert cpu_seconds() - before < 3, "--help has to answer at once"
     assert shown.returncode == 0, shown.stderr
-    for part in ("dataset: camvid, scenes", "trainer: auto", "batch_size=8", "-m model.pam="):
+    for part in ("dataset: camvid, cityscapes, ", "trainer: auto", "batch_size=8", "-m model.pam="):
         assert part in shown.stdout
     shown = run(*command, "--cfg", "job", "--resolve", "dataset=camvid", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")

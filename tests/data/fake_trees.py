@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import scipy.io
 from PIL import Image
 
 
@@ -40,3 +41,116 @@ def write_camvid(root: Path, train: int = 5, val: int = 3, test: int = 2, seed: 
             Image.fromarray(frame).save(root / split / f"{split} {number:03d}.{suffix}")
             Image.fromarray(labels).save(root / f"{split}annot" / f"{split} {number:03d}.png")
     return root
+
+
+def write_cityscapes(
+    root: Path, train: int = 5, val: int = 3, test: int = 2, labels: str = "labelIds"
+) -> Path:
+    """leftImg8bit/ and gtFine/ by split and city; every id of labels.py, -1 as an 8-bit 255."""
+    generator = np.random.default_rng(0)
+    ids = [*range(34), 255] if labels == "labelIds" else [*range(19), 255]
+    for split, count in {"train": train, "val": val, "test": test}.items():
+        for number in range(count):
+            city = f"{split}stadt{number % 2}"
+            name = f"{city}_000000_{number:06d}"
+            mask = generator.choice(np.array(ids, np.uint8), (32, 64))
+            if split == "test":
+                mask[:] = 3 if labels == "labelIds" else 255  # dummies, as published
+            write_photo(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", mask)
+            write_mask(root / "gtFine" / split / city / f"{name}_gtFine_{labels}.png", mask)
+    return root
+
+
+def write_voc2012(root: Path, train: int = 4, val: int = 3, seed: int = 0) -> Path:
+    """VOCdevkit/VOC2012: photos of several sizes, palette masks with 0..20 and 255, lists."""
+    voc = root / "VOCdevkit" / "VOC2012"
+    names = {
+        "train": [f"2007_{number:06d}" for number in range(train)],
+        "val": [f"2008_{number:06d}" for number in range(val)],
+    }
+    names["trainval"] = sorted(names["train"] + names["val"])
+    for split, listed in names.items():
+        write_list(voc / "ImageSets" / "Segmentation" / f"{split}.txt", listed)
+    for number, name in enumerate(names["trainval"]):
+        mask = voc_labels(seed + number)
+        write_photo(voc / "JPEGImages" / f"{name}.jpg", mask)
+        write_mask(voc / "SegmentationClass" / f"{name}.png", mask)
+    return root
+
+
+def write_sbd(root: Path, voc_root: Path, extra: int = 3) -> Path:
+    """SBD's benchmark_RELEASE: masks in .mat, of images of VOC's train and val and of others."""
+    voc = voc_root / "VOCdevkit" / "VOC2012"
+    own = [path.stem for path in sorted((voc / "SegmentationClass").glob("*.png"))]
+    others = [f"2009_{number:06d}" for number in range(extra)]
+    folder = root / "benchmark_RELEASE" / "dataset"
+    listed = [*reversed(others), *own[1:]]  # VOC's first training image is not among SBD's
+    write_list(folder / "train.txt", listed[::2])
+    write_list(folder / "val.txt", listed[1::2])
+    for number, name in enumerate(listed):
+        mask = np.minimum(voc_labels(100 + number), 20)
+        if name in others:
+            write_photo(voc / "JPEGImages" / f"{name}.jpg", mask)
+        else:  # of the photo's size, and not VOC's own labels
+            with Image.open(voc / f"SegmentationClass/{name}.png") as own_mask:
+                mask = np.ones((own_mask.height, own_mask.width), np.uint8)
+        content = {"Segmentation": mask, "CategoriesPresent": np.unique(mask)}
+        write_mat(folder / "cls" / f"{name}.mat", {"GTcls": content})
+    return root
+
+
+def voc_labels(seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    ids = np.array([*range(21), 255], np.uint8)
+    return generator.choice(ids, (36 + seed % 3, 48 + seed % 5))
+
+
+def write_pascal_context(root: Path, train: int = 4, val: int = 3) -> Path:
+    """VOC 2010's photos, 459-label maps in trainval/*.mat, train.txt and val.txt."""
+    generator = np.random.default_rng(0)
+    for split, count in {"train": train, "val": val}.items():
+        names = [f"2010_{split}_{number:06d}" for number in range(count)]
+        write_list(root / f"{split}.txt", names)
+        for name in names:
+            labels = generator.integers(1, 460, (36, 48), np.uint16)
+            write_photo(root / "VOCdevkit" / "VOC2010" / "JPEGImages" / f"{name}.jpg", labels)
+            write_mat(root / "trainval" / f"{name}.mat", {"LabelMap": labels})
+    return root
+
+
+def write_cocostuff10k(root: Path, train: int = 4, test: int = 3, classes: int = 182) -> Path:
+    """images/, annotations/*.mat with 0..182, imageLists/; 172 classes are those of v1.0."""
+    generator = np.random.default_rng(0)
+    for split, count in {"train": train, "test": test}.items():
+        names = [f"COCO_train2014_{len(split)}{number:011d}" for number in range(count)]
+        write_list(root / "imageLists" / f"{split}.txt", names)
+        for name in names:
+            labels = generator.integers(0, classes + 1, (36, 48)).astype(np.uint8)
+            write_photo(root / "images" / f"{name}.jpg", labels)
+            cells = np.array([f"name {number}" for number in range(classes)], object)
+            content = {"S": labels, "names": cells[:, None], "captions": cells[:5, None]}
+            write_mat(root / "annotations" / f"{name}.mat", content)
+    return root
+
+
+def write_photo(path: Path, labels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.repeat(labels.astype(np.uint8)[..., None], 3, axis=2)).save(path)
+
+
+def write_mask(path: Path, labels: np.ndarray) -> None:
+    """A palette PNG whose colours differ from its indices, as VOC's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(labels)
+    image.putpalette([255 - index // 3 for index in range(768)])
+    image.save(path)
+
+
+def write_mat(path: Path, content: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scipy.io.savemat(path, content, do_compression=True)
+
+
+def write_list(path: Path, names: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{name}\n" for name in names))

@@ -3,6 +3,7 @@
 H, W: height and width of an image in pixels.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from PIL import Image
 
 from danet_lightning import images
 from danet_lightning.data.dataset import Pixels
+from danet_lightning.data.release import read_mat
 from danet_lightning.errors import RequestError
+
+log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".png",)  # JPEG would invent labels along every edge
@@ -29,15 +33,20 @@ class FileSource:
         files: One (id, image, label) triple for each image.
         train_ids: The train id (0..253, or 255 for ignored pixels) of every id that a label file
             may hold. Any other id is an error, which is why 255 is not ignored by itself.
+        variable: The name of the labels inside label files of MATLAB (.mat).
 
     Raises:
         ValueError: `train_ids` maps to something that is no train id.
     """
 
     def __init__(
-        self, files: Sequence[tuple[str, Path, Path]], train_ids: Mapping[int, int]
+        self,
+        files: Sequence[tuple[str, Path, Path]],
+        train_ids: Mapping[int, int],
+        variable: str = "",
     ) -> None:
         self.files = files
+        self.variable = variable
         self.allowed = sorted(train_ids)
         self.table = np.full(2**16, UNMAPPED, np.uint8)
         for raw, train_id in train_ids.items():
@@ -60,7 +69,7 @@ class FileSource:
                 id outside `train_ids`.
         """
         _, image_path, label_path = self.files[index]
-        image, labels = read_image(image_path), read_labels(label_path)
+        image, labels = read_image(image_path), self._labels(label_path)
         if image.shape[:2] != labels.shape:
             raise RequestError(
                 f"Image and label differ in size: {image_path} is {_size(image)}, {label_path} is "
@@ -71,6 +80,9 @@ class FileSource:
         if (mask == UNMAPPED).any():
             raise RequestError(self._illegal(label_path, labels[mask == UNMAPPED]))
         return image, mask
+
+    def _labels(self, path: Path) -> NDArray[Any]:
+        return read_mat(path, self.variable) if path.suffix == ".mat" else read_labels(path)
 
     def _illegal(self, path: Path, found: NDArray[Any]) -> str:
         ids = np.unique(found)
@@ -129,13 +141,49 @@ def pair_by_name(image_folder: Path, label_folder: Path) -> list[tuple[str, Path
         (sorted(label_files.keys() - image_files.keys()), label_folder, image_folder),
     ):
         if names:
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             suffixes = "/".join(LABEL_SUFFIXES if there == label_folder else IMAGE_SUFFIXES)
             raise RequestError(
                 f"{len(names)} of the files in {here.absolute()} have no partner of the same name "
-                f"({suffixes}) in {there.absolute()}: {shown}. Add or remove them."
+                f"({suffixes}) in {there.absolute()}: {_shown(names)}. Add or remove them."
             )
     return [(name, image_files[name], label_files[name]) for name in sorted(image_files)]
+
+
+def pair_listed(
+    names: Sequence[str], images: Sequence[Path], labels: Sequence[Path], layout: str
+) -> list[tuple[str, Path, Path]]:
+    """Pair the image and the label of every name of a list, in its order.
+
+    Args:
+        names: Names of the images; of one in a folder of its own, "folder/name".
+        images: Where an image may lie, the first place that has it counts: paths whose `*` stands
+            for the name.
+        labels: Where a label may lie, likewise.
+        layout: What belongs there and where to get it, for the message.
+
+    Returns:
+        (name, image, label) triples, the names without folders.
+
+    Raises:
+        RequestError: Images or labels are missing; names the first five.
+    """
+    found_images = _find_all("image", names, images, layout)
+    found_labels = _find_all("label", names, labels, layout)
+    ids = [name.rpartition("/")[2] for name in names]
+    return list(zip(ids, found_images, found_labels, strict=True))
+
+
+def check_count(dataset: str, split: str, found: int, published: Mapping[str, int]) -> None:
+    """Warn when a split is not as large as published: another release, or part of it is missing."""
+    if split in published and found != published[split]:
+        log.warning(
+            "%s: %s holds %d images here, %d as published; a number measured on it compares with "
+            "no other. Complete the data set, unless you chose a part of it.",
+            dataset,
+            split,
+            found,
+            published[split],
+        )
 
 
 def require_folder(path: Path, layout: str) -> Path:
@@ -170,6 +218,29 @@ def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
             )
         files[path.stem] = path
     return files
+
+
+def _find_all(kind: str, names: Sequence[str], places: Sequence[Path], layout: str) -> list[Path]:
+    parts = [str(place).rpartition("*") for place in places]
+    found, missing = [], []
+    for name in names:
+        candidates = (Path(f"{before}{name}{after}") for before, _, after in parts)
+        path = next((path for path in candidates if path.is_file()), None)
+        if path is None:
+            missing.append(name)
+        else:
+            found.append(path)
+    if missing:
+        looked = " or ".join(str(place.absolute()) for place in places)
+        raise RequestError(
+            f"{len(missing)} of the {len(names)} listed images have no {kind} {looked} "
+            f"(* is the name): {_shown(missing)}.\n{layout}"
+        )
+    return found
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _size(pixels: NDArray[Any]) -> str:

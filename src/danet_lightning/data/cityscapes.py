@@ -1,0 +1,107 @@
+"""Cityscapes (Cordts et al. 2016): 2048 x 1024 frames of 50 cities, finely labelled, 19 classes."""
+
+import logging
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.dataset import Source
+from danet_lightning.data.files import FileSource, check_count, pair_listed, require_folder
+from danet_lightning.errors import RequestError
+
+log = logging.getLogger(__name__)
+
+LAYOUT = """\
+Cityscapes is expected as it is published: dataset.root/ with \
+leftImg8bit/{train,val,test}/<city>/*_leftImg8bit.png and \
+gtFine/{train,val,test}/<city>/*_gtFine_labelIds.png.
+Get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from \
+https://www.cityscapes-dataset.com/downloads (with an account) and unpack both into one folder. \
+labels=labelTrainIds reads *_gtFine_labelTrainIds.png, which its csCreateTrainIdLabelImgs makes."""
+
+FRAME = "_leftImg8bit.png"
+EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+# The other ids are ignored; 255 is what an 8-bit file makes of -1, the license plates.
+TRAIN_IDS = {
+    "labelIds": {
+        **dict.fromkeys([*range(34), 255], 255),
+        **{label: train_id for train_id, label in enumerate(EVALUATED)},
+    },
+    "labelTrainIds": {**{label: label for label in range(19)}, 255: 255},
+}
+
+
+class Cityscapes(SegmentationDataModule):
+    """Cityscapes' 2975 training, 500 validation and 1525 test frames.
+
+    The labels of test are kept by the benchmark's server: the published ones are dummies, all
+    ignored. `trainval` is train and val together, for a submission to that server.
+
+    Args:
+        root: Folder that holds leftImg8bit/ and gtFine/.
+        labels: Which label files are read; the ids of labelIds become train ids while reading.
+        options: What every data set takes; see `SegmentationDataModule`.
+    """
+
+    # fmt: off
+    classes = (
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
+        "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+        "motorcycle", "bicycle",
+    )
+    palette = (
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+        (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+        (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+        (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    )
+    # fmt: on
+    splits = ("train", "val", "test", "trainval")
+    images: ClassVar[dict[str, int]] = {"train": 2975, "val": 500, "test": 1525, "trainval": 3475}
+
+    def __init__(
+        self, root: str, labels: Literal["labelIds", "labelTrainIds"] = "labelIds", **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.labels = labels
+        self.label_source = f"gtFine {labels}"
+
+    def source(self, split: str) -> Source:
+        """Pair the frames of all cities of a split with their labels.
+
+        Raises:
+            RequestError: A folder or a partner is missing.
+        """
+        parts = ("train", "val") if split == "trainval" else (split,)
+        files = [pair for part in parts for pair in self._pairs(part)]
+        check_count("Cityscapes", split, len(files), self.images)
+        return FileSource(files, TRAIN_IDS[self.labels])
+
+    def _pairs(self, split: str) -> list[tuple[str, Path, Path]]:
+        root = require_folder(Path(self.root).expanduser(), LAYOUT)
+        suffix = f"_gtFine_{self.labels}.png"
+        frames, labels = root / "leftImg8bit" / split, root / "gtFine" / split
+        require_folder(frames, LAYOUT)
+        if split == "test":
+            _check_test(labels, suffix)
+        require_folder(labels, LAYOUT)
+        # "city/city_000000_000019", of frames and of labels, so that either one is missed
+        names = sorted(_names(frames, FRAME) | _names(labels, suffix))
+        return pair_listed(names, [frames / f"*{FRAME}"], [labels / f"*{suffix}"], LAYOUT)
+
+
+def _names(folder: Path, suffix: str) -> set[str]:
+    paths = (path.relative_to(folder) for path in folder.glob(f"*/[!.]*{suffix}"))
+    return {path.as_posix().removesuffix(suffix) for path in paths}
+
+
+def _check_test(folder: Path, suffix: str) -> None:
+    if next(folder.glob(f"*/*{suffix}"), None) is None:
+        raise RequestError(
+            f"split=test: there is no {folder.absolute()}/<city>/*{suffix}. The labels of "
+            "Cityscapes' test images are not published; gtFine_trainvaltest.zip has dummies, all "
+            "ignored. Evaluate split=val; to submit test results, predict the images of "
+            "leftImg8bit/test."
+        )
+    log.warning("Cityscapes: the published labels of test are dummies, so its scores are empty.")

@@ -1,0 +1,107 @@
+"""PASCAL-Context (Mottaghi et al. 2014): every pixel of VOC 2010's images labelled, 59 classes."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.dataset import Source
+from danet_lightning.data.files import FileSource, check_count, pair_listed
+from danet_lightning.data.release import find_folder, read_names, voc_colors
+from danet_lightning.errors import RequestError
+
+LAYOUT = """\
+PASCAL-Context is expected as dataset.root/VOCdevkit/VOC2010/ with JPEGImages/*.jpg and, there or \
+in dataset.root, the 459-label maps trainval/*.mat (or SegmentationClassContext/*.png: 0 = \
+background, 1..59) and the lists train.txt and val.txt (or trainval_merged.json).
+The images are VOCtrainval_03-May-2010.tar of http://host.robots.ox.ac.uk/pascal/VOC/voc2010, the \
+labels trainval.tar.gz of https://cs.stanford.edu/~roozbeh/pascal-context, the split is the one of \
+the Detail API, https://github.com/zhanghang1989/detail-api."""
+
+# fmt: off
+IDS = {  # among the 459 labels
+    "aeroplane": 2, "bag": 9, "bed": 18, "bedclothes": 19, "bench": 22, "bicycle": 23, "bird": 25,
+    "boat": 31, "book": 33, "bottle": 34, "building": 44, "bus": 45, "cabinet": 46, "car": 59,
+    "cat": 65, "ceiling": 68, "chair": 72, "cloth": 80, "computer": 85, "cow": 98, "cup": 104,
+    "curtain": 105, "dog": 113, "door": 115, "fence": 144, "floor": 158, "flower": 159,
+    "food": 162, "grass": 187, "ground": 189, "horse": 207, "keyboard": 220, "light": 232,
+    "motorbike": 258, "mountain": 259, "mouse": 260, "person": 284, "plate": 295, "platform": 296,
+    "pottedplant": 308, "road": 324, "rock": 326, "sheep": 347, "shelves": 349, "sidewalk": 354,
+    "sign": 355, "sky": 360, "snow": 366, "sofa": 368, "table": 397, "track": 415, "train": 416,
+    "tree": 420, "truck": 424, "tvmonitor": 427, "wall": 440, "water": 445, "window": 454,
+    "wood": 458,
+}
+# fmt: on
+
+
+class PascalContext(SegmentationDataModule):
+    """PASCAL-Context's 4998 training and 5105 validation images.
+
+    Args:
+        root: Folder that holds VOCdevkit/VOC2010, or one of these two themselves.
+        background: Whether the other 400 labels are a class, the first of 60; else they are
+            ignored, and there are 59. Results are published under both rules.
+        options: What every data set takes; see `SegmentationDataModule`.
+    """
+
+    classes = tuple(IDS)
+    palette = voc_colors(60)[1:]  # the release has none; black is the background's
+    splits = ("train", "val")
+    images: ClassVar[dict[str, int]] = {"train": 4998, "val": 5105}
+
+    def __init__(self, root: str, background: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.background = background
+        self.label_source = "59 of 459 labels, the others ignored"
+        if background:
+            self.classes = ("background", *IDS)
+            self.palette = voc_colors(60)
+            self.label_source = "59 of 459 labels, the others background"
+
+    def source(self, split: str) -> Source:
+        """Pair the images of a split with their label maps.
+
+        Raises:
+            RequestError: A folder, the lists or a partner is missing.
+        """
+        root = Path(self.root).expanduser()
+        voc = find_folder(root, ("VOCdevkit/VOC2010", "VOC2010", "."), "JPEGImages", LAYOUT)
+        images = [voc / "JPEGImages" / "*.jpg"]
+        labels, ids, last = _labels(voc, root)
+        files = pair_listed(_names(voc, root, split), images, [labels], LAYOUT)
+        check_count("PASCAL-Context", split, len(files), self.images)
+        others = dict.fromkeys(range(last + 1), 0 if self.background else 255)
+        classes = {label: train_id for train_id, label in enumerate(ids, int(self.background))}
+        return FileSource(files, {**others, **classes}, variable="LabelMap")
+
+
+def _labels(voc: Path, root: Path) -> tuple[Path, Iterable[int], int]:
+    """Where the label files lie, the ids of the 59 classes in them, and the last id of all."""
+    for folder in (voc, root):
+        if (folder / "trainval").is_dir():
+            return folder / "trainval" / "*.mat", IDS.values(), 459
+    # 255 is not allowed in these: files with 0..58 and 255 would be one class off, silently.
+    folder = find_folder(voc, (".",), "SegmentationClassContext", LAYOUT)
+    return folder / "SegmentationClassContext" / "*.png", range(1, 60), 59
+
+
+def _names(voc: Path, root: Path, split: str) -> list[str]:
+    for folder in (voc, root, voc / "ImageSets" / "SegmentationContext"):
+        if (folder / f"{split}.txt").is_file():
+            return read_names(folder / f"{split}.txt", LAYOUT)
+    for path in (voc / "trainval_merged.json", root / "trainval_merged.json"):
+        if path.is_file():
+            return _names_of_phase(path, split)
+    return read_names(voc / f"{split}.txt", LAYOUT)  # is missing, and that tells it
+
+
+def _names_of_phase(path: Path, split: str) -> list[str]:
+    try:
+        images = json.loads(path.read_bytes())["images"]
+        return [Path(image["file_name"]).stem for image in images if image["phase"] == split]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{path} is not the Detail API's list of images: {error!r}.\n{LAYOUT}"
+        ) from error

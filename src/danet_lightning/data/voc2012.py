@@ -1,0 +1,119 @@
+"""PASCAL VOC 2012 (Everingham et al. 2015), with SBD's extra labels (Hariharan et al. 2011)."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.dataset import Source
+from danet_lightning.data.files import FileSource, check_count, pair_listed
+from danet_lightning.data.release import find_folder, read_names, voc_colors
+from danet_lightning.errors import RequestError
+
+LAYOUT = """\
+VOC 2012 is expected as it is published: dataset.root/VOCdevkit/VOC2012/ with JPEGImages/*.jpg, \
+SegmentationClass/*.png and ImageSets/Segmentation/{train,val,trainval}.txt.
+Unpack VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012 and give \
+dataset.root the folder it is unpacked in."""
+
+SBD_LAYOUT = """\
+SBD is expected as it is published: dataset.sbd_root/benchmark_RELEASE/dataset/ with cls/*.mat, \
+train.txt and val.txt, from benchmark.tgz of \
+http://home.bharathh.info/pubs/codes/SBD/download.html."""
+
+TRAIN_IDS = {**{label: label for label in range(21)}, 255: 255}  # 255: contours and "difficult"
+
+
+class Voc2012(SegmentationDataModule):
+    """VOC 2012's segmentation images, the training set enlarged to 10582 by SBD.
+
+    Test has no public labels. Beware of `train_split="trainval"`: it contains val, so a score on
+    val is then one on images trained on, and only the benchmark's server, on test, tells a
+    result. The authors' loader reads trainval under the name of train.
+
+    Args:
+        root: Folder that holds VOCdevkit/VOC2012, or one of these two themselves.
+        train_split: What train reads: VOC's train (1464 images), its trainval (2913), or
+            train_aug (10582): train and SBD's train and val, without VOC's val. It is read from a
+            folder SegmentationClassAug beside SegmentationClass, with the list train_aug.txt or
+            trainaug.txt if there is one, or from SBD itself. Where VOC has a mask, that is used.
+        sbd_root: Folder that holds SBD's benchmark_RELEASE; goes before SegmentationClassAug.
+        options: What every data set takes; see `SegmentationDataModule`.
+    """
+
+    # fmt: off
+    classes = (
+        "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat",
+        "chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant",
+        "sheep", "sofa", "train", "tvmonitor",
+    )
+    # fmt: on
+    palette = voc_colors(21)
+    label_source = "VOC masks, SBD's for the images that train_aug adds"
+    splits = ("train", "val")
+    images: ClassVar[dict[str, int]] = {
+        "train": 1464,
+        "val": 1449,
+        "trainval": 2913,
+        "train_aug": 10582,
+    }
+
+    def __init__(
+        self,
+        root: str,
+        train_split: Literal["train", "trainval", "train_aug"] = "train_aug",
+        sbd_root: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.root = root
+        self.train_split = train_split
+        self.sbd_root = sbd_root
+
+    def source(self, split: str) -> Source:
+        """Pair the images of a list with their masks.
+
+        Raises:
+            RequestError: A folder, a list or a partner is missing.
+        """
+        places = ("VOCdevkit/VOC2012", "VOC2012", ".")
+        voc = find_folder(Path(self.root).expanduser(), places, "JPEGImages", LAYOUT)
+        wanted = self.train_split if split == "train" else split
+        masks = [voc / "SegmentationClass" / "*.png"]  # a mask of VOC's goes before SBD's
+        if wanted == "train_aug":
+            names, extra = self._augmented(voc)
+            masks.append(extra)
+        else:
+            names = _listed(voc, wanted)
+        files = pair_listed(names, [voc / "JPEGImages" / "*.jpg"], masks, LAYOUT)
+        check_count("VOC 2012", wanted, len(files), self.images)
+        return FileSource(files, TRAIN_IDS, variable="GTcls.Segmentation")
+
+    def _augmented(self, voc: Path) -> tuple[list[str], Path]:
+        """The names of train_aug, and where the masks lie that VOC does not have."""
+        train, val = _listed(voc, "train"), _listed(voc, "val")
+        ready = voc / "SegmentationClassAug"
+        if self.sbd_root is not None:
+            places = ("benchmark_RELEASE/dataset", "dataset", ".")
+            sbd = find_folder(Path(self.sbd_root).expanduser(), places, "cls", SBD_LAYOUT)
+            lists = [read_names(sbd / f"{part}.txt", SBD_LAYOUT) for part in ("train", "val")]
+            names, extra = {*train, *lists[0], *lists[1]}, sbd / "cls" / "*.mat"
+        elif ready.is_dir():
+            names, extra = _ready_names(voc, ready), ready / "*.png"
+        else:
+            raise RequestError(
+                f"train_split=train_aug: there is no {ready.absolute()}, and no sbd_root is given. "
+                "Give dataset.sbd_root, or train on VOC's 1464 images with "
+                f"dataset.train_split=train.\n{SBD_LAYOUT}"
+            )
+        return sorted(names - set(val)), extra
+
+
+def _listed(voc: Path, name: str) -> list[str]:
+    return read_names(voc / "ImageSets" / "Segmentation" / f"{name}.txt", LAYOUT)
+
+
+def _ready_names(voc: Path, folder: Path) -> set[str]:
+    for name in ("train_aug", "trainaug"):
+        if (voc / "ImageSets" / "Segmentation" / f"{name}.txt").is_file():
+            return set(_listed(voc, name))
+    return {*_listed(voc, "train"), *(path.stem for path in folder.glob("[!.]*.png"))}

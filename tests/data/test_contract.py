@@ -1,0 +1,228 @@
+"""What every data set in conf/dataset promises, on a small tree in its real layout."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from fake_trees import (
+    write_camvid,
+    write_cityscapes,
+    write_cocostuff10k,
+    write_pascal_context,
+    write_sbd,
+    write_voc2012,
+)
+from hydra.core.hydra_config import HydraConfig
+
+from danet_lightning.config.launch import conf_dir
+from danet_lightning.config.overrides import compose
+from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.dataset import SegmentationDataset
+from danet_lightning.errors import RequestError
+
+pytestmark = [
+    # The number of workers is chosen here, whatever the machine that runs the tests has.
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
+]
+
+
+@dataclass
+class Case:
+    """A data set's tree, the values that lead to it, and what is known of it.
+
+    Attributes:
+        write: Writes the tree and returns what to give the data set; None: it needs no files.
+        splits: The splits that must have no image in common.
+        expected: What a missing root's message must say of the layout and its origin.
+        paper: Batch size and epochs of the paper's recipe, if it has one for this data set.
+    """
+
+    write: Callable[[Path], dict[str, Any]] | None
+    splits: tuple[str, ...]
+    expected: tuple[str, ...] = ()
+    paper: tuple[int, int] | None = None
+    small: dict[str, Any] = field(default_factory=dict)
+
+
+def rooted(write: Callable[[Path], Path]) -> Callable[[Path], dict[str, Any]]:
+    return lambda folder: {"root": str(write(folder))}
+
+
+def voc_with_sbd(folder: Path) -> dict[str, Any]:
+    voc = write_voc2012(folder / "voc")
+    return {"root": str(voc), "sbd_root": str(write_sbd(folder / "sbd", voc))}
+
+
+CASES = {
+    "camvid": Case(rooted(write_camvid), ("train", "val", "test"), ("trainannot/", "git clone")),
+    "scenes": Case(
+        None,
+        ("train", "val", "test"),
+        small={"train_images": 4, "val_images": 3, "test_images": 2, "size": [36, 48]},
+    ),
+    "cityscapes": Case(
+        rooted(write_cityscapes),
+        ("train", "val", "test"),
+        ("_gtFine_labelIds.png", "gtFine_trainvaltest.zip", "cityscapes-dataset.com"),
+        paper=(8, 240),
+    ),
+    "voc2012": Case(
+        voc_with_sbd,
+        ("train", "val"),
+        ("JPEGImages", "ImageSets/Segmentation", "VOCtrainval_11-May-2012.tar"),
+        paper=(16, 240),
+    ),
+    "pascal_context": Case(
+        rooted(write_pascal_context),
+        ("train", "val"),
+        ("trainval/*.mat", "SegmentationClassContext", "VOCtrainval_03-May-2010.tar"),
+        paper=(16, 240),
+    ),
+    "cocostuff10k": Case(
+        rooted(write_cocostuff10k),
+        ("train", "val"),
+        ("imageLists/", "cocostuff-10k-v1.1.zip"),
+        paper=(16, 180),
+    ),
+}
+NAMES = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml"))
+ON_DISK = [name for name, case in CASES.items() if case.write]
+
+
+def composed(name: str) -> Any:
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("train", [f"dataset={name}"])
+    finally:
+        HydraConfig.instance().cfg = None
+
+
+def build(name: str, **values: Any) -> SegmentationDataModule:
+    return hydra.utils.instantiate(composed(name).dataset, **values, _convert_="all")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[..., SegmentationDataModule]:
+    """Builds a data set on its tree, which is written once."""
+    trees: dict[str, dict[str, Any]] = {}
+
+    def make(name: str, **values: Any) -> SegmentationDataModule:
+        case = CASES[name]
+        if name not in trees:
+            trees[name] = case.write(tmp_path / "Daten Ä") if case.write else case.small
+        values = {"crop_size": [32, 32], "batch_size": 2, "workers": 0, **trees[name], **values}
+        return build(name, **values)
+
+    return make
+
+
+def test_every_data_set_is_held_to_the_contract() -> None:
+    assert set(NAMES) == set(CASES), "add the data set's writer to CASES"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_built_without_data_and_knows_its_facts(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = build(name)
+    assert 1 < len(data.classes) == len(data.palette) == len(set(data.classes))
+    assert len(set(data.palette)) == len(data.palette)
+    assert all(0 <= value <= 255 for color in data.palette for value in color)
+    assert isinstance(data.label_source, str)
+    assert data.label_source
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_samples_are_bytes_with_train_ids_and_unique_names(name, small) -> None:
+    data = small(name)
+    for split in CASES[name].splits:
+        samples = list(SegmentationDataset(data.source(split)))
+        for sample in samples:
+            image, mask = sample["image"], sample["mask"]
+            assert sample.keys() == {"image", "mask", "id"}
+            assert image.dtype == mask.dtype == torch.uint8
+            assert image.shape == (3, *mask.shape)
+            labels = mask[mask != 255]
+            assert labels.numel() == 0 or labels.max() < len(data.classes)
+        ids = [sample["id"] for sample in samples]
+        assert len(set(ids)) == len(ids) > 0
+        assert not any("/" in name or name.endswith((".png", ".jpg", ".mat")) for name in ids)
+        assert ids == [data.source(split).name(index) for index in range(len(ids))]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_splits_have_no_image_in_common(name, small) -> None:
+    sources = [small(name).source(split) for split in CASES[name].splits]
+    ids = [source.name(index) for source in sources for index in range(len(source))]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_workers_read_the_same_samples(name, small) -> None:
+    loaders = ("train_dataloader", "val_dataloader")
+    both = [
+        [batch for loader in loaders for batch in getattr(small(name, workers=workers), loader)()]
+        for workers in (0, 2)
+    ]
+    for here, there in zip(*both, strict=True):
+        assert here["id"] == there["id"]
+        assert torch.equal(here["image"], there["image"])
+        assert torch.equal(here["mask"], there["mask"])
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_missing_root_says_where_it_looked_what_belongs_there_and_its_origin(
+    name, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError) as raised:
+        build(name, root="no such/folder").setup("fit")
+    for part in (str(tmp_path / "no such/folder"), "dataset.root", *CASES[name].expected):
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_missing_image_is_named(name, small) -> None:
+    data = small(name)
+    (victim,) = {data.source("val").files[1][1]}
+    victim.unlink()
+    with pytest.raises(RequestError) as raised:
+        data.source("val")
+    assert victim.stem.removesuffix("_leftImg8bit") in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_a_missing_label_is_named(name, small) -> None:
+    data = small(name)
+    for _, _, label in data.source("val").files[:2]:
+        label.unlink()
+    with pytest.raises(RequestError, match="2 of the") as raised:
+        data.source("val")
+    assert all(part in str(raised.value) for part in (label.parent.name, label.suffix))
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_another_count_than_published_is_told_once_with_both(name, small, caplog) -> None:
+    data = small(name)
+    published = data.images["val"]
+    with caplog.at_level(logging.WARNING):
+        data.source("val")
+        data.images = {"val": 3}
+        data.source("val")
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "val holds 3 images" in told
+    assert f"{published} as published" in told
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.paper])
+def test_the_recipe_is_the_papers(name) -> None:
+    config = composed(name)
+    assert (config.batch_size, config.trainer.max_epochs) == CASES[name].paper
+    assert (config.dataset.batch_size, config.optimizer.lr) == (config.batch_size, 0.01)
+    assert (config.backbone.name, config.backbone.multi_grid) == ("resnet101", [4, 8, 16])
