@@ -5,8 +5,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
 
 
@@ -25,13 +23,20 @@ def facts_for_module(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: facts[key] for key in ("classes", "mean", "std")}
 
 
-def metadata(config: DictConfig, num_classes: int, facts: dict[str, Any]) -> dict[str, Any]:
-    """Everything a checkpoint says of itself, in plain containers: it loads with weights_only."""
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    plain["model"]["num_classes"] = num_classes
-    if "pretrained" in plain["backbone"]:  # its weights are in the checkpoint
-        plain["model"]["backbone"]["pretrained"] = False
-    return {"config": plain, **facts, "git_commit": git_commit(), "versions": versions()}
+def metadata(config: dict[str, Any], num_classes: int, facts: dict[str, Any]) -> dict[str, Any]:
+    """Everything a checkpoint says of itself, in plain containers: it loads with weights_only.
+
+    Args:
+        config: resolved; its `model` is completed by what data and checkpoint know.
+        num_classes: of the network.
+        facts: of the data set.
+    """
+    backbone = dict(config["model"]["backbone"])
+    if "pretrained" in backbone:  # its weights are in the checkpoint
+        backbone["pretrained"] = False
+    model = {**config["model"], "num_classes": num_classes, "backbone": backbone}
+    own = {**config, "model": model}
+    return {"config": own, **facts, "git_commit": git_commit(), "versions": versions()}
 
 
 def versions() -> dict[str, str]:

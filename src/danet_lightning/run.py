@@ -36,7 +36,8 @@ def fit(config: DictConfig, run_dir: Path) -> None:
             config.module, net=net, **facts_for_module(facts), _convert_="all"
         )
         trainer = build_trainer(config, logger=config.logger)
-    module.metadata = metadata(config, len(facts["classes"]), facts)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    module.metadata = metadata(plain, len(facts["classes"]), facts)
     if trainer.is_global_zero:
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
     track(trainer, module)

@@ -1,5 +1,7 @@
 import os
 import pickle
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,61 @@ def test_the_authors_checkpoint_file(
     assert same(small, import_weights(str(path)))
 
 
+def test_the_imagenet_classifier_in_the_authors_backbone_is_left_out(
+    small: DANet, weights: dict[str, Tensor]
+) -> None:
+    """Their backbone keeps its `fc`, and their published files keep it with it."""
+    fc = {"pretrained.fc.weight": torch.ones(1000, 512), "pretrained.fc.bias": torch.ones(1000)}
+    wrapped = {f"module.{name}": value for name, value in {**weights, **fc}.items()}
+    assert same(small, import_weights(wrapped))
+
+
+def test_mmsegmentation_1_keeps_its_log_beside_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects of mmengine, which nobody needs to install, nor anybody to trust."""
+    module = types.ModuleType("mmengine.logging.history_buffer")
+    exec(HISTORY_BUFFER, module.__dict__)
+    for name in ("mmengine", "mmengine.logging", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    net = randomised(DANet(dilated_resnet("resnet18", dilate_second=False), 3))
+    table = [(ours, theirs) for theirs, ours in MMSEGMENTATION.names[2:]]
+    theirs = {renamed(name, table): value for name, value in net.state_dict().items()}
+    log = module.HistoryBuffer()  # type: ignore[attr-defined]
+    content = {
+        "meta": {"mmseg_version": "1.2.2", "dataset_meta": {"classes": ("road", "sky", "car")}},
+        "state_dict": theirs,
+        "message_hub": {"log_scalars": {"train/loss": log}, "runtime_info": {"iter": 3}},
+        "optimizer": {"state": {}, "param_groups": [{"lr": 0.01}]},
+        "param_schedulers": [{"last_step": 3}],
+    }
+    torch.save(content, tmp_path / "iter_80000.pth")
+    for name in ("mmengine", "mmengine.logging", module.__name__):
+        monkeypatch.delitem(sys.modules, name)
+    assert same(net, import_weights(tmp_path / "iter_80000.pth"))
+
+
+# As mmengine 0.10.7 pickles it: arrays, and methods of its own, which pickle looks up by getattr.
+HISTORY_BUFFER = """
+import numpy as np
+
+class HistoryBuffer:
+    def mean(self):
+        return 0
+
+    def __getstate__(self):
+        return {"_log_history": np.ones(2), "statistics_methods": {"mean": HistoryBuffer.mean}}
+
+    def __setstate__(self, state):
+        raise AssertionError("no code of theirs may run")
+"""
+
+
+def renamed(name: str, table: list[tuple[str, str]]) -> str:
+    found = ((old, new) for old, new in table if name.startswith(old))
+    return next((new + name.removeprefix(old) for old, new in found), name)
+
+
 @pytest.mark.parametrize(("stem", "aux"), [({}, False), ({"deep_stem": True}, True)], ids=str)
 def test_mmsegmentations_wrappings(stem: dict[str, Any], aux: bool) -> None:
     backbone = dilated_resnet("resnet18", dilate_second=False, **stem)
@@ -146,9 +203,7 @@ def test_mmsegmentations_wrappings(stem: dict[str, Any], aux: bool) -> None:
     table = [(ours, theirs) for theirs, ours in names]
     theirs = {}
     for name, value in net.state_dict().items():
-        new = next(
-            (new + name.removeprefix(old) for old, new in table if name.startswith(old)), name
-        )
+        new = renamed(name, table)
         theirs[new] = value.reshape(()) if new.endswith("gamma.scale") else value
     bare = {n.removeprefix("backbone.").removeprefix("decode_head."): t for n, t in theirs.items()}
     wrapped = {f"model.{name}": value for name, value in theirs.items()}

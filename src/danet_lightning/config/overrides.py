@@ -13,7 +13,7 @@ from omegaconf import DictConfig, open_dict
 
 from danet_lightning.errors import RequestError
 
-PATHS = ("ckpt_path", "run_dir", "sweep_dir", "dataset.root", "input", "output")
+PATHS = ("ckpt_path", "run_dir", "sweep_dir", "dataset.root", "input", "output", "source")
 
 
 def literal(argument: str) -> str:

@@ -31,9 +31,16 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _weights(path: Path) -> Path:
+    if not path.expanduser().is_file():
+        raise ValueError("no such file; give the weights of the authors or of MMSegmentation")
+    return path
+
+
 Node = Annotated[dict[str, Any], AfterValidator(_with_target)]
 Nodes = dict[str, Node]
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
+WeightsFile = Annotated[Path, AfterValidator(_weights)]
 
 
 @dataclass
@@ -94,6 +101,24 @@ class PredictConfig(CommandConfig):
     device: str
     opacity: Annotated[float, Field(ge=0, le=1)]
     trusted: tuple[str, ...] = ()
+
+
+@dataclass
+class ConvertConfig(CommandConfig):
+    """The top level of `convert`; the last lines are the recipe that a data set brings along."""
+
+    source: WeightsFile
+    output: str
+    dataset: Node
+    multi_grid: Literal["source"] | tuple[PositiveInt, ...] | None
+    align_corners: bool | None
+    protocol: Node
+    seed: NonNegativeInt
+    batch_size: PositiveInt | None = None
+    backbone: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+    trainer: dict[str, Any] | None = None
+    head_lr_factor: PositiveFloat | None = None
 
 
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:

@@ -1,34 +1,74 @@
 """Weights of other implementations, recognised by the names and shapes of their tensors."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from danet_lightning.models.backbone import dilated_resnet, imagenet_weights
 from danet_lightning.models.danet import DANet
-from danet_lightning.models.sources import AUTHORS, CHANNEL, MMSEGMENTATION, POSITION, Source
+from danet_lightning.models.sources import AUTHORS, MMSEGMENTATION, Source
+from danet_lightning.models.tensors import backbone_arguments, has, head_arguments
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
-# (blocks of the four stages, three convolutions in a block) -> name
-DEPTHS = {
-    (2, 2, 2, 2, False): "resnet18",
-    (3, 4, 6, 3, False): "resnet34",
-    (3, 4, 6, 3, True): "resnet50",
-    (3, 4, 23, 3, True): "resnet101",
-    (3, 8, 36, 3, True): "resnet152",
-}
-
+MultiGrid = Sequence[int] | Literal["source"] | None
 
 IMAGENET_MARK = r"layer4\.0\.conv1\.weight"
 
 
+@dataclass(frozen=True)
+class Recognised:
+    """A foreign checkpoint and the network that its tensors belong to.
+
+    Attributes:
+        title: whose it is, for messages.
+        backbone: arguments of dilated_resnet.
+        head: arguments of DANet, the backbone aside.
+        weights: tensors by the source's names.
+        name_in_source: our name of a tensor -> the source's.
+    """
+
+    title: str
+    backbone: dict[str, Any]
+    head: dict[str, Any]
+    weights: dict[str, Tensor]
+    name_in_source: Callable[[str], str] = str
+
+    @property
+    def num_classes(self) -> int | None:
+        """Of the network; None where the weights are a backbone's alone."""
+        return self.head.get("num_classes")
+
+    def build(self, num_classes: int | None = None) -> DANet:
+        """The network, filled, in eval mode.
+
+        Raises:
+            ValueError: a tensor does not fit, or `num_classes` is missing or another one.
+        """
+        if self.num_classes is None and num_classes is None:
+            raise ValueError(
+                f"These are the weights of {self.title}: they fill the backbone, and how many "
+                "classes to segment is not in them; say num_classes=. (For the backbone alone: "
+                "dilated_resnet(name, pretrained=path).)"
+            )
+        if num_classes and self.num_classes not in (None, num_classes):
+            raise ValueError(
+                f"num_classes {num_classes} was asked for, but these weights classify "
+                f"{self.num_classes}; leave it out."
+            )
+        backbone = dilated_resnet(**self.backbone)
+        net = DANet(backbone, **{"num_classes": num_classes, **self.head})
+        filled: nn.Module = backbone if self.num_classes is None else net
+        load_strictly(filled, self.weights, f"The weights of {self.title}", self.name_in_source)
+        return net.eval()
+
+
 def import_weights(
     path_or_state_dict: str | Path | Mapping[str, Any],
-    multi_grid: Sequence[int] | Literal["source"] | None = "source",
+    multi_grid: MultiGrid = "source",
     align_corners: bool | None = None,
     num_classes: int | None = None,
 ) -> DANet:
@@ -55,6 +95,15 @@ def import_weights(
         ValueError: the file cannot be read or would run code; nothing that is known here; or
             tensors are missing, left over or misshaped, each of which is listed.
     """
+    return recognise(path_or_state_dict, multi_grid, align_corners).build(num_classes)
+
+
+def recognise(
+    path_or_state_dict: str | Path | Mapping[str, Any],
+    multi_grid: MultiGrid = "source",
+    align_corners: bool | None = None,
+) -> Recognised:
+    """Tell what `import_weights` would build; same arguments and errors."""
     given = path_or_state_dict
     content = given if isinstance(given, Mapping) else read_file(given)
     if "danet_lightning" in content:
@@ -62,17 +111,15 @@ def import_weights(
     weights = state_dict_of(content)
     for source in (AUTHORS, MMSEGMENTATION):
         if (prefix := _prefix(weights, source.mark)) is not None:
-            weights = _unwrapped(weights, prefix, source)
-            return _import_danet(weights, source, multi_grid, align_corners, num_classes)
-    if (prefix := _prefix(weights, IMAGENET_MARK)) is not None:
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-        grid = None if multi_grid == "source" else multi_grid
-        return _import_imagenet(weights, grid, align_corners is not False, num_classes)
-    raise ValueError(
-        f"These {len(weights)} tensors ({', '.join(list(weights)[:3])}, ...) are neither the "
-        "authors' DANet (head.conv5a...), nor MMSegmentation's (decode_head.pam_in_conv...), nor "
-        "an ImageNet ResNet (layer4...)."
-    )
+            found = _recognise_danet(_unwrapped(weights, prefix, source), source)
+            break
+    else:
+        found = _recognise_imagenet(weights)
+    if multi_grid != "source":
+        found.backbone["multi_grid"] = multi_grid
+    if align_corners is not None:
+        found.head["align_corners"] = align_corners
+    return found
 
 
 def export_weights(net: DANet) -> dict[str, Tensor]:
@@ -92,91 +139,30 @@ def export_weights(net: DANet) -> dict[str, Tensor]:
     return {AUTHORS.from_ours(name): value for name, value in weights.items()}
 
 
-def _import_danet(
-    weights: dict[str, Tensor],
-    source: Source,
-    multi_grid: Sequence[int] | Literal["source"] | None,
-    align_corners: bool | None,
-    num_classes: int | None,
-) -> DANet:
-    if source is MMSEGMENTATION and not _has(weights, r"backbone\.stem\."):
+def _recognise_danet(weights: dict[str, Tensor], source: Source) -> Recognised:
+    if source is MMSEGMENTATION and not has(weights, r"backbone\.stem\."):
         source = replace(source, names=source.names[2:])  # a 7x7 stem has torchvision's names
     ours = {source.to_ours(name): value for name, value in weights.items()}
-    backbone = dilated_resnet(
-        **_backbone_arguments(ours, source.title),
-        multi_grid=source.multi_grid if multi_grid == "source" else multi_grid,
-        dilate_second=source.dilate_second,
-    )
-    arguments = _head_arguments(ours)
-    if num_classes not in (None, arguments["num_classes"]):
-        raise ValueError(
-            f"num_classes {num_classes} was asked for, but these weights classify "
-            f"{arguments['num_classes']}; leave it out."
-        )
-    align_corners = source.align_corners if align_corners is None else align_corners
-    net = DANet(backbone, align_corners=align_corners, **arguments)
-    load_strictly(net, weights, f"The weights of {source.title}", source.from_ours)
-    return net.eval()
-
-
-def _import_imagenet(
-    weights: dict[str, Tensor],
-    multi_grid: Sequence[int] | None,
-    align_corners: bool,
-    num_classes: int | None,
-) -> DANet:
-    title = "an ImageNet ResNet"
-    if num_classes is None:
-        raise ValueError(
-            f"These are the weights of {title}: they fill the backbone, and how many classes to "
-            "segment is not in them; say num_classes=. (For the backbone alone: "
-            "dilated_resnet(name, pretrained=path).)"
-        )
-    weights = imagenet_weights(weights)
-    named = {f"backbone.{name}": value for name, value in weights.items()}
-    backbone = dilated_resnet(**_backbone_arguments(named, title), multi_grid=multi_grid)
-    load_strictly(backbone, weights, f"The weights of {title}")
-    return DANet(backbone, num_classes, align_corners=align_corners).eval()
-
-
-def _backbone_arguments(ours: Mapping[str, Tensor], title: str) -> dict[str, Any]:
-    """What the names and shapes of a backbone tell, by our names."""
-    blocks = {re.match(r"backbone\.layer(\d)\.(\d+)\.", name) for name in ours}
-    stages = [found[1] for found in {b[0]: b for b in blocks if b}.values()]
-    depth = (*(stages.count(stage) for stage in "1234"), _has(ours, r"backbone\..*\.conv3\."))
-    if depth not in DEPTHS:
-        raise ValueError(
-            f"The weights of {title} have {depth[:4]} blocks in their stages, which is no ResNet "
-            f"of {', '.join(DEPTHS.values())}."
-        )
-    deep = _has(ours, r"backbone\.conv1\.\d")
-    stem = {"stem_width": _rows(ours, r"backbone\.conv1\.[0134]\.", 32)} if deep else {}
-    return {"name": DEPTHS[depth], "deep_stem": deep, **stem}
-
-
-def _head_arguments(ours: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the names and shapes of a head tell, by our names."""
-    channels = _rows(ours, r"branches\.\w+\.(reduce|refine)\.0\.weight", 8)
-    keys = _rows(ours, rf"{POSITION}\.attention\.(query|key)\.", max(1, channels // 8))
-    return {
-        "num_classes": _rows(ours, r"classifiers\.\w+\.1\.", 1),
-        "pam": _has(ours, POSITION),
-        "cam": _has(ours, CHANNEL),
-        "aux": _has(ours, r"aux\.|classifiers\.aux"),
-        "losses": "all" if _has(ours, r"classifiers\.(position|channel)") else "fused",
-        "channels": channels,
-        "reduction": max(1, channels // keys),
+    backbone = {
+        **backbone_arguments(ours, source.title),
+        "multi_grid": source.multi_grid,
+        "dilate_second": source.dilate_second,
     }
+    head = {**head_arguments(ours), "align_corners": source.align_corners}
+    return Recognised(source.title, backbone, head, weights, source.from_ours)
 
 
-def _has(weights: Mapping[str, Tensor], pattern: str) -> bool:
-    return any(re.match(pattern, name) for name in weights)
-
-
-def _rows(weights: Mapping[str, Tensor], pattern: str, otherwise: int) -> int:
-    """Output channels of the first tensor with such a name; `otherwise` is then found missing."""
-    sizes = (t.shape[0] for name, t in weights.items() if re.match(pattern, name) and t.ndim)
-    return next(sizes, otherwise) or otherwise
+def _recognise_imagenet(weights: dict[str, Tensor]) -> Recognised:
+    prefix, title = _prefix(weights, IMAGENET_MARK), "an ImageNet ResNet"
+    if prefix is None:
+        raise ValueError(
+            f"These {len(weights)} tensors ({', '.join(list(weights)[:3])}, ...) are neither the "
+            "authors' DANet (head.conv5a...), nor MMSegmentation's (decode_head.pam_in_conv...), "
+            "nor an ImageNet ResNet (layer4...)."
+        )
+    plain = imagenet_weights({name.removeprefix(prefix): t for name, t in weights.items()})
+    named = {f"backbone.{name}": value for name, value in plain.items()}
+    return Recognised(title, backbone_arguments(named, title), {"align_corners": True}, plain)
 
 
 def _prefix(weights: Mapping[str, Tensor], mark: str) -> str | None:
@@ -194,6 +180,8 @@ def _unwrapped(weights: Mapping[str, Tensor], prefix: str, source: Source) -> di
     plain = {}
     for name, value in weights.items():
         short = name.removeprefix(prefix)
+        if short.startswith(source.unused):
+            continue
         if source is MMSEGMENTATION:
             short = _with_part(short)
             if short.endswith("gamma.scale"):

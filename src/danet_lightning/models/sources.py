@@ -16,6 +16,7 @@ class Source:
         multi_grid: its default.
         align_corners: its default.
         dilate_second: see dilated_resnet.
+        unused: beginnings of names that its network carries along and never uses.
     """
 
     title: str
@@ -24,6 +25,7 @@ class Source:
     multi_grid: tuple[int, ...] | None
     align_corners: bool
     dilate_second: bool
+    unused: tuple[str, ...] = ()
 
     def to_ours(self, name: str) -> str:
         """Our name for one of its names; unchanged where it has no counterpart."""
@@ -64,6 +66,7 @@ AUTHORS = Source(
     multi_grid=(4, 8, 16),
     align_corners=True,
     dilate_second=True,
+    unused=("pretrained.fc.",),  # ImageNet's classifier stays in their backbone
 )
 
 MMSEGMENTATION = Source(

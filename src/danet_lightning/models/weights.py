@@ -22,6 +22,28 @@ NUMBERS: list[Any] = [
 ]
 
 
+class Ignored:
+    """Stands for what a weights file holds beside its tensors."""
+
+    def __new__(cls, *arguments: Any) -> "Ignored":
+        """Be made from anything, by nothing of it."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Forget it."""
+
+
+# MMSegmentation 1.x keeps its log beside the weights: buffers that hold NumPy arrays and, looked
+# up by getattr, their own methods. None of it is called here.
+MMENGINE_LOG: list[Any] = [
+    (Ignored, "mmengine.logging.history_buffer.HistoryBuffer"),
+    (Ignored, "numpy.core.multiarray._reconstruct"),
+    (Ignored, "numpy._core.multiarray._reconstruct"),
+    (Ignored, "numpy.ndarray"),
+    (Ignored, "builtins.getattr"),
+]
+
+
 def read_file(path: str | Path) -> dict[str, Any]:
     """Read what `torch.save` wrote, onto the CPU, with `weights_only=True`.
 
@@ -34,7 +56,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file at {path.absolute()}.")
     try:
-        with torch.serialization.safe_globals(NUMBERS):
+        with torch.serialization.safe_globals(NUMBERS + MMENGINE_LOG):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each damage has its own type: EOFError, KeyError, OSError, ...
         raise ValueError(_reason(path, error)) from error
