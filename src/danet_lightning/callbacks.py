@@ -82,8 +82,9 @@ class Progress(ProgressBar):
         if self._bar is None or not self._shown or trainer.state.fn != "fit":
             return
         metrics = trainer.callback_metrics
+        of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""  # or max_steps
         self._bar.write(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
+            f"epoch {trainer.current_epoch + 1}{of}  "
             f"loss {float(metrics['train/loss']):.3f}  mIoU {float(metrics['val/miou']):.4f}  "
             f"pixel accuracy {float(metrics['val/pixel_accuracy']):.4f}",
             file=sys.stderr,

@@ -92,6 +92,8 @@ class SegmentationModule(EvaluationModule):
         optimizer: parameter groups -> optimizer; its lr is the backbone's.
         head_lr_factor: learning rate of the head over the backbone's.
         poly_power: the learning rate is lr * (1 - iteration / total)^power.
+        eta_min: where it ends instead of at 0, in every group: (lr - eta_min) takes lr's place
+            and eta_min is added (MMSegmentation's schedule).
         decay_gamma: whether weight decay applies to the branches' gamma too.
     """
 
@@ -106,6 +108,7 @@ class SegmentationModule(EvaluationModule):
         optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         head_lr_factor: PositiveFloat = 10.0,
         poly_power: NonNegativeFloat = 0.9,
+        eta_min: NonNegativeFloat = 0.0,
         decay_gamma: bool = True,
     ) -> None:
         super().__init__(net, classes, mean, std, protocol)
@@ -113,6 +116,7 @@ class SegmentationModule(EvaluationModule):
         self.optimizer = optimizer
         self.head_lr_factor = head_lr_factor
         self.poly_power = poly_power
+        self.eta_min = eta_min
         self.decay_gamma = decay_gamma
 
     def setup(self, stage: str) -> None:
@@ -136,12 +140,18 @@ class SegmentationModule(EvaluationModule):
         optimizer = self.optimizer(self._parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_factor")
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        schedule = LambdaLR(optimizer, lambda i: (1 - min(i, total) / total) ** self.poly_power)
+        schedule = LambdaLR(
+            optimizer, [self._poly(group["lr"]) for group in optimizer.param_groups]
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _poly(self, lr: float) -> Callable[[int], float]:
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        floor = self.eta_min / lr
+        return lambda i: floor + (1 - floor) * (1 - min(i, total) / total) ** self.poly_power
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the file say what it is: configuration, classes, palette, normalisation."""

@@ -52,6 +52,21 @@ def test_training_batches_are_cropped_bytes():
         assert len(batch["id"]) == 4
 
 
+def test_the_augmentation_options_reach_the_training_images_alone():
+    options = {"base_size": 30, "max_category_share": 0.15, "photometric": True}
+    plain, same, changed = Noise(), Noise(flip=0.5, photometric=False), Noise(**options)
+    assert torch.equal(first_images(plain), first_images(same))
+    assert not torch.equal(first_images(plain), first_images(changed))
+    for option, value in options.items():
+        assert not torch.equal(first_images(plain), first_images(Noise(**{option: value}))), option
+    for batch, other in zip(plain.val_dataloader(), changed.val_dataloader(), strict=True):
+        assert torch.equal(batch["image"], other["image"])
+
+
+def first_images(data: Noise) -> torch.Tensor:
+    return next(iter(data.train_dataloader()))["image"]
+
+
 def test_validation_keeps_each_images_own_size():
     shapes = [tuple(batch["mask"].shape) for batch in Noise().val_dataloader()]
     assert shapes == [(1, 60 + i % 3, 80 + i % 5) for i in range(5)]

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -132,6 +133,148 @@ def test_positions_are_uniform_up_to_the_borders(seed):
         assert np.abs(counts / draws - share).max() < 5 * (share / draws) ** 0.5, counts
 
 
+def windows(crop: RandomScaleCrop) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(start, stop, size) of the rows and of the columns of the latest crop."""
+    return tuple(crop.params["rows"]), tuple(crop.params["columns"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "seed", "rows", "columns", "next_draw"),
+    [
+        ((97, 131), 0, (48, 83, 61), (53, 85, 57), 0.04048437818077755),
+        ((97, 131), 1, (1, 88, 61), (16, 97, 57), 0.11791870367106105),
+        ((30, 200), 0, (0, 30, 53), (107, 139, 57), 0.04048437818077755),
+        ((30, 200), 1, (0, 30, 21), (108, 189, 57), 0.8022650611681835),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"base_size": None, "max_category_share": 1.0}])
+def test_a_seed_crops_what_it_did_in_earlier_versions(
+    shape, seed, rows, columns, next_draw, options
+):
+    """What version 0.1 drew, and that flip and colours find the stream where they did."""
+    crop = RandomScaleCrop((61, 57), (0.5, 2.0), **options)
+    apply(crop, seed, np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8))
+    assert windows(crop) == (rows, columns)
+    assert crop.py_random.random() == next_draw
+
+
+@pytest.mark.parametrize("scaled_short", [260, 400, 520, 775, 1040])
+@pytest.mark.parametrize("shape", [(375, 500), (500, 375), (333, 500), (281, 500), (400, 400)])
+def test_base_size_scales_the_short_side_as_the_authors_do(shape, scaled_short):
+    scale = scaled_short / 520
+    height, width = shape
+    image, mask = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8)
+
+    roomy = RandomScaleCrop((2000, 2000), (scale, scale), base_size=520)
+    apply(roomy, 0, image, mask)
+    (top, bottom, rows), (left, right, columns) = windows(roomy)
+    assert (top, bottom, left, right) == (0, height, 0, width)
+    assert min(rows, columns) == scaled_short
+    if height > width:
+        assert 0 <= rows - int(1.0 * height * scaled_short / width) <= 1  # theirs is truncated
+    else:
+        assert 0 <= columns - int(1.0 * width * scaled_short / height) <= 1
+
+    tight = RandomScaleCrop((200, 240), (scale, scale), base_size=520)
+    apply(tight, 0, image, mask)
+    factor = scaled_short / min(shape)
+    for (start, stop, size), crop in zip(windows(tight), (200, 240), strict=True):
+        assert size == crop
+        assert abs((stop - start) * factor - crop) <= factor / 2 + 1e-6  # a whole source pixel
+
+
+def test_base_size_gives_images_of_any_size_the_same_short_sides(seed):
+    draws, shapes = 1000, [(20, 30), (30, 20), (60, 60), (25, 90)]
+    crop = RandomScaleCrop((300, 300), (0.5, 2.0), base_size=40)
+    found = []
+    for draw in range(draws):
+        shorts = set()
+        for shape in shapes:
+            crop.set_random_state(np.random.default_rng(0), random.Random(seed + draw))
+            drawn = crop.get_params_dependent_on_data({"shape": (*shape, 3)}, {})
+            shorts.add(min(drawn["rows"].size, drawn["columns"].size))
+        assert len(shorts) == 1, (seed + draw, shorts)
+        found.append(shorts.pop())
+    assert 20 <= min(found) <= 21
+    assert 79 <= max(found) <= 80
+    # the authors' whole number of int(0.5 * 40)..int(2 * 40), uniform
+    assert np.allclose(np.quantile(found, [0.25, 0.5, 0.75]), [35, 50, 65], atol=5)
+
+
+def patches(seed: int, shape: tuple[int, int]) -> np.ndarray:
+    """Labels 0, 1, 2 and 255 in patches of 20 x 20, none of them writable."""
+    classes = np.random.default_rng(seed).choice(np.uint8([0, 0, 0, 1, 2, 255]), (5, 6))
+    labels = np.kron(classes, np.ones((20, 20), np.uint8))[: shape[0], : shape[1]].copy()
+    labels.flags.writeable = False  # as from a memory map
+    return labels
+
+
+def place_plainly(generator: random.Random, mask: np.ndarray, window: int, share: float):
+    """The rule pixel by pixel: (top, left) and how many places were drawn."""
+    generator.uniform(1.0, 1.0)  # the scale
+
+    def place() -> tuple[int, int]:
+        top = generator.randint(0, mask.shape[0] - window)
+        return top, generator.randint(0, mask.shape[1] - window)
+
+    top, left = place()
+    for drawn in range(1, 11):
+        counts = Counter(mask[top : top + window, left : left + window].ravel().tolist())
+        del counts[255]
+        if len(counts) > 1 and max(counts.values()) / counts.total() < share:
+            return (top, left), drawn
+        top, left = place()
+    return (top, left), 11
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.75])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_a_crop_is_placed_again_until_no_class_has_the_share(scale, share, seed):
+    window, places_drawn = round(24 / scale), Counter()
+    for draw in range(150):
+        mask = patches(seed + draw, (90, 110))
+        generator = random.Random(seed + draw)
+        (top, left), drawn = place_plainly(generator, mask, window, share)
+        places_drawn[drawn] += 1
+        crop = RandomScaleCrop((24, 24), (scale, scale), max_category_share=share)
+        apply(crop, seed + draw, np.zeros((90, 110, 3), np.uint8), mask)
+        assert windows(crop) == ((top, top + window, 24), (left, left + window, 24)), seed + draw
+        assert crop.py_random.random() == generator.random()  # as many draws, not one more
+    assert len(places_drawn) > 1, places_drawn  # else the masks did not put the rule to the test
+
+
+def test_crops_of_one_class_become_rare(seed):
+    mask = np.repeat(np.uint8([0, 1]), 32)[None].repeat(64, axis=0)  # left half, right half
+    image, draws = np.zeros((64, 64, 3), np.uint8), 500
+
+    def alone(share: float) -> float:
+        crop = RandomScaleCrop((24, 24), (1.0, 1.0), max_category_share=share)
+        return np.mean([np.ptp(apply(crop, seed + n, image, mask)[1]) == 0 for n in range(draws)])
+
+    assert alone(1.0) > 0.3  # 18 of the 41 places show one class
+    assert alone(0.75) < 0.05  # 11 places are accepted: 30 in 41 to the power 11 for 11 failures
+
+
+@pytest.mark.parametrize("stripes", [[0, 0, 0, 0], [255, 255, 255, 255], [0, 0, 0, 1], [255, 4]])
+def test_a_mask_that_cannot_do_ends_after_ten_more_places(stripes):
+    """One class, none, exactly the share in each crop, and one class beside ignored pixels."""
+    mask = np.tile(np.uint8(stripes), (20, 24 // len(stripes)))
+    generator = random.Random(4)
+    (top, left), drawn = place_plainly(generator, mask, 8, 0.75)
+    assert drawn == 11
+    crop = RandomScaleCrop((8, 8), (1.0, 1.0), max_category_share=0.75)
+    apply(crop, 4, np.zeros((20, 24, 3), np.uint8), mask)
+    assert windows(crop) == ((top, top + 8, 8), (left, left + 8, 8))
+
+
+@pytest.mark.parametrize(
+    "options", [{"base_size": 0}, {"max_category_share": 0.0}, {"max_category_share": 1.1}]
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        RandomScaleCrop((8, 8), (1.0, 1.0), **options)
+
+
 def drawn_parameters(seed: int, draws: int) -> np.ndarray:
     """(draws, 6): scale, top, left, flip, brightness, blur."""
     transform = training_transform((32, 32), (1.0, 2.0), flip=0.5, color_jitter=0.5, blur=0.5)
@@ -175,20 +318,34 @@ def test_flip_mirrors_both_and_colour_changes_the_image_alone():
     assert np.array_equal(got, image[:, ::-1])
     assert np.array_equal(labels, mask[:, ::-1])
 
-    for option in ("color_jitter", "blur"):
-        transform = training_transform((40, 40), (1.0, 1.0), flip=0.0, **{option: 1.0})
+    for option in ("color_jitter", "blur", "photometric"):
+        transform = training_transform((40, 40), (1.0, 1.0), flip=0.0, **{option: 1})
         got, labels = apply(transform, 3, image, mask)
         assert not np.array_equal(got, image), option
         assert np.array_equal(labels, mask), option
 
 
-def test_importing_it_stays_off_the_network():
+def test_the_steps_come_in_the_order_of_mmsegmentation():
+    everything = training_transform((8, 8), (1.0, 1.0), 0.5, 0.3, 0.5, 12, 0.75, True)
+    assert [type(step).__name__ for step in everything.transforms] == [
+        "RandomScaleCrop",
+        "HorizontalFlip",
+        "PhotometricDistortion",
+        "ColorJitter",
+        "GaussianBlur",
+    ]
+    crop = everything.transforms[0]
+    assert (crop.base_size, crop.max_category_share) == (12, 0.75)
+
+
+@pytest.mark.parametrize("module", ["transforms", "photometric"])
+def test_importing_it_stays_off_the_network(module):
     spy = (
         "import sys\n"
         "def watch(event, args):\n"
         "    if event in ('socket.connect', 'socket.getaddrinfo'): print('went online')\n"
         "sys.addaudithook(watch)\n"
-        "import danet_lightning.data.transforms, albumentations\n"
+        f"import danet_lightning.data.{module}, albumentations\n"
         "print('imported')\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "NO_ALBUMENTATIONS_UPDATE"}

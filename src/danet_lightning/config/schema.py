@@ -69,6 +69,7 @@ class TrainConfig(CommandConfig):
     module: Node
     callbacks: Nodes
     logger: Nodes
+    paired: dict[str, Any] | None = None  # an experiment's table, which its other values refer to
 
 
 @dataclass

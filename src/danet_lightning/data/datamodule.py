@@ -33,7 +33,7 @@ class SegmentationLoader(DataLoader[Sample]):
 
 
 class SegmentationDataModule(LightningDataModule, ABC):
-    """Loaders over a data set's splits; a leaf sets `classes`, `palette` and `source`.
+    """Loaders over a data set's splits; a leaf has `classes`, `palette`, `label_source`, `source`.
 
     Args:
         crop_size: Height and width of a training sample in pixels.
@@ -41,6 +41,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
         flip: Probability of mirroring a training sample.
         color_jitter: Strength of random brightness, contrast, saturation and hue; 0: none.
         blur: Probability of a slight blur.
+        base_size: Short side in pixels at scale 1, for images of different sizes: the authors'
+            `base_size`. None: each image's own.
+        max_category_share: A crop of which one class has this share or more is placed again, up
+            to 10 times: MMSegmentation's `cat_max_ratio`. 1: never.
+        photometric: Whether to change colours as MMSegmentation's `PhotoMetricDistortion` does;
+            `color_jitter` can be used as well.
         workers: Processes that read, for each training process; no more than there are cores.
         seed: Seed of the order and the augmentation.
         batch_size: Images in one training step, over all processes together.
@@ -48,6 +54,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     Attributes:
         classes: Class names; a train id is the position in it.
         palette: One RGB colour (0..255) for each class.
+        label_source: Where the labels come from; recorded with every number.
         mean: Mean of ImageNet's R, G and B in 0..255, by which images are normalised.
         std: Their standard deviation, in 0..255.
         splits: Names of the splits there may be.
@@ -59,6 +66,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+    label_source: str
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
     splits: tuple[str, ...] = ("train", "val", "test")
@@ -70,6 +78,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
         flip: Annotated[float, Field(ge=0, le=1)] = 0.5,
         color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0,
         blur: Annotated[float, Field(ge=0, le=1)] = 0.0,
+        base_size: PositiveInt | None = None,
+        max_category_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
+        photometric: bool = False,
         workers: NonNegativeInt = 0,
         seed: NonNegativeInt = 0,
         batch_size: PositiveInt = 8,
@@ -84,6 +95,9 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.flip = flip
         self.color_jitter = color_jitter
         self.blur = blur
+        self.base_size = base_size
+        self.max_category_share = max_category_share
+        self.photometric = photometric
         self.workers = workers
         self.seed = seed
         self.batch_size = batch_size
@@ -109,7 +123,14 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """Return this process's share of the augmented training batches."""
         source = self._source("train")
         transform = training_transform(
-            self.crop_size, self.scale_range, self.flip, self.color_jitter, self.blur
+            self.crop_size,
+            self.scale_range,
+            self.flip,
+            self.color_jitter,
+            self.blur,
+            self.base_size,
+            self.max_category_share,
+            self.photometric,
         )
         sampler = EpochSampler(len(source), self.batch_size, *self._rank_and_world(), self.seed)
         dataset = SegmentationDataset(source, transform, self.seed)
