@@ -1,0 +1,47 @@
+"""What the documents tell people to type is a valid request, and what they name is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from danet_lightning.config import schema
+from danet_lightning.config.launch import check_command_line
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
+FORMS = {
+    "train": schema.TrainConfig,
+    "evaluate": schema.EvaluateConfig,
+    "predict": schema.PredictConfig,
+    "convert": schema.ConvertConfig,
+}
+COMMAND = re.compile(  # "$ " introduces an example of a wrong one
+    rf"(?<!\$ )(?:danet |python -m danet_lightning\.)({'|'.join(FORMS)}) ([^`#\n]*)"
+)
+
+
+def commands(paths: list[Path]) -> list[tuple[str, str]]:
+    found = [match for path in paths for match in COMMAND.findall(path.read_text())]
+    lines = {(verb, re.split(r"\s{2,}|;|\)", line)[0].strip()) for verb, line in found}
+    return sorted((verb, line) for verb, line in lines if line and not line.startswith("..."))
+
+
+@pytest.mark.parametrize(("verb", "line"), commands([*DOCUMENTS, *YAMLS]))
+def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.touch()
+    words = [re.sub(r"^(ckpt_path|source)=.*", rf"\1={file}", word) for word in shlex.split(line)]
+    check_command_line(verb, FORMS[verb], words)
+
+
+def test_every_test_that_fidelity_names_is_there() -> None:
+    text = (ROOT / "docs" / "fidelity.md").read_text()
+    there = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    cells = re.findall(r"`(test_\w+\.py)`((?:[:,]? `test_\w+…?`)*)", text)
+    assert len(cells) > 20
+    for file, names in cells:
+        for name in re.findall(r"`(test_\w+)…?`", names):
+            assert f"def {name}" in there[file], f"{file}: {name}"
