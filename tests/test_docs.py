@@ -2,10 +2,14 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from danet_lightning.__main__ import verbs
+from danet_lightning.benchmark import name_first_word
 from danet_lightning.config import schema
 from danet_lightning.config.launch import check_command_line
 
@@ -17,6 +21,9 @@ FORMS = {
     "evaluate": schema.EvaluateConfig,
     "predict": schema.PredictConfig,
     "convert": schema.ConvertConfig,
+    "benchmark": schema.BenchmarkConfig,
+    "check": schema.CheckConfig,
+    "prepare": schema.PrepareConfig,
 }
 COMMAND = re.compile(  # "$ " introduces an example of a wrong one
     rf"(?<!\$ )(?:danet |python -m danet_lightning\.)({'|'.join(FORMS)}) ([^`#\n]*)"
@@ -34,7 +41,18 @@ def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) 
     file = tmp_path / "weights"
     file.touch()
     words = [re.sub(r"^(ckpt_path|source)=.*", rf"\1={file}", word) for word in shlex.split(line)]
+    if verb == "benchmark":
+        words = name_first_word(words)
     check_command_line(verb, FORMS[verb], words)
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"danet_lightning.{verb}", "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith(f"danet {verb}: ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_test_that_fidelity_names_is_there() -> None:

@@ -223,6 +223,8 @@ def test_the_command_ends_with_1_after_a_skipped_image(
         "input": str(tmp_path / "in"),
         "output": str(tmp_path / "out"),
         "protocol": {},
+        "dataset": {},
+        "format": {},
         "device": "cpu",
         "opacity": 0.5,
         "trusted": [],

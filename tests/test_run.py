@@ -285,6 +285,8 @@ def test_ctrl_c_leaves_a_usable_run_folder(folder):
     process = subprocess.Popen(
         command("train", *SMALL, "run_dir=interrupted", "trainer.max_epochs=500", "logger=csv"),
         cwd=folder, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        # a shell's background jobs, and all that they start, are deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     last = folder / "interrupted" / "last.ckpt"
     deadline = time.monotonic() + 120

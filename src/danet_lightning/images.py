@@ -53,7 +53,8 @@ def _eight_bit_rgb(image: Image.Image, file_format: str | None) -> NDArray[np.ui
         raise ValueError("32-bit samples have no fixed white; save it with 8 or 16 bits")
     if image.mode in ("P", "PA", "RGBa"):  # transparent palette entries, premultiplied colours
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    image.load()  # numpy might take a damaged image for an object without pixels
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies
 
 
 def _reason(error: Exception) -> str:

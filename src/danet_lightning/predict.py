@@ -10,23 +10,28 @@ from danet_lightning.config.schema import PredictConfig
 
 
 def predict(config: DictConfig, run_dir: Path) -> None:
-    """Predict every image of `config.input`; exit code 1 if one had to be skipped."""
-    from danet_lightning import checkpoint, prediction
+    """Predict `config.input` or a split; exit code 1 if an image had to be skipped."""
+    from danet_lightning import checkpoint, prediction, submission
     from danet_lightning.building import build_over, request_errors
 
-    jobs = prediction.plan(config.input, config.output)
     device = prediction.choose_device(config.device)
     content = checkpoint.read(config.ckpt_path)
     net = checkpoint.restore(content, config.trusted)
     with request_errors():
-        own = content["danet_lightning"]["config"]["protocol"]
-        net.protocol = build_over(own, config.protocol, config.trusted)
+        own = content["danet_lightning"]["config"]
+        net.protocol = build_over(own["protocol"], config.protocol, config.trusted)
+        work = submission.plan(config, net, own)
     prediction.prepare_output(config.output)
-    skipped = prediction.predict_images(net, jobs, device, config.opacity)
-    print(f"{len(jobs) - len(skipped)} of {len(jobs)} images segmented into {config.output}")
+    skipped = prediction.predict_images(
+        net, work.jobs, device, config.opacity, work.ids, work.has_palette
+    )
+    done = len(work.jobs) - len(skipped)
+    print(f"{done} of {len(work.jobs)} images segmented into {config.output}")
     if skipped:
         print(f"{len(skipped)} skipped:", *skipped, sep="\n  ", file=sys.stderr)
         raise SystemExit(1)
+    if work.form:
+        print(f"packed into {work.form.pack(work.jobs, Path(config.output).expanduser())}")
 
 
 if __name__ == "__main__":

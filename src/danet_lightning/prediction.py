@@ -24,11 +24,11 @@ from danet_lightning.pictures import Palette, overlay
 
 
 class Job(NamedTuple):
-    """An image and the two files its prediction is written to."""
+    """An image and the files its prediction is written to."""
 
     image: Path
     mask: Path
-    overlay: Path
+    overlay: Path | None  # a benchmark's server wants none
 
 
 def plan(request: str, output: str) -> list[Job]:
@@ -98,7 +98,7 @@ def _names(images: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _refuse_overwriting(jobs: Sequence[Job]) -> None:
-    written = {path.resolve() for job in jobs for path in (job.mask, job.overlay)}
+    written = {path.resolve() for job in jobs for path in (job.mask, job.overlay) if path}
     for job in jobs:
         if job.image.resolve() in written:
             raise RequestError(
@@ -142,7 +142,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def predict_images(
-    net: nn.Module, jobs: Sequence[Job], device: torch.device, opacity: float = 0.5
+    net: nn.Module,
+    jobs: Sequence[Job],
+    device: torch.device,
+    opacity: float = 0.5,
+    ids: Sequence[int] | None = None,
+    palette: bool = True,
 ) -> list[str]:
     """Write each image's class indices, a PNG with the palette, and their overlay on the image.
 
@@ -151,6 +156,8 @@ def predict_images(
         jobs: what to read and where to write.
         device: where the network runs.
         opacity: of the classes over the image, 0 to 1.
+        ids: what is written for each class; the class index by default.
+        palette: whether the written PNG carries the classes' colours.
 
     Returns:
         A sentence on each image that was skipped because it cannot be read, or does not fit into
@@ -162,6 +169,9 @@ def predict_images(
     if not 0 <= opacity <= 1:
         raise RequestError(f"opacity={opacity}: give a number from 0 (image) to 1 (classes only).")
     net = net.to(device)
+    table = np.arange(256, dtype=np.uint8)
+    if ids is not None:
+        table[: len(ids)] = ids
     skipped = []
     with _progress(jobs) as bar:
         for job in bar:
@@ -172,7 +182,10 @@ def predict_images(
                 skipped.append(str(error))
                 bar.write(f"skipped: {error}", file=sys.stderr)
                 continue
-            _write(job, image, mask, net.palette, opacity)  # type: ignore[arg-type]
+            colours: Palette = net.palette  # type: ignore[assignment]
+            _write_index(job, table[mask], colours if palette else None)
+            if job.overlay:
+                _save(Image.fromarray(overlay(image, mask, colours, opacity)), job.overlay, job)
     return skipped
 
 
@@ -201,18 +214,20 @@ def _segment(
         ) from error
 
 
-def _write(
-    job: Job, image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: Palette, opacity: float
-) -> None:
-    colours = [channel for colour in palette for channel in colour]
+def _write_index(job: Job, mask: NDArray[np.uint8], palette: Palette | None) -> None:
     index = Image.fromarray(mask)
-    index.putpalette(colours + [0] * (256 * 3 - len(colours)))  # whole, so that readers agree
+    if palette is not None:
+        colours = [channel for colour in palette for channel in colour]
+        index.putpalette(colours + [0] * (256 * 3 - len(colours)))  # whole, so that readers agree
+    _save(index, job.mask, job)
+
+
+def _save(picture: Image.Image, path: Path, job: Job) -> None:
     try:
-        job.mask.parent.mkdir(parents=True, exist_ok=True)
-        index.save(job.mask)
-        Image.fromarray(overlay(image, mask, palette, opacity)).save(job.overlay)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
     except OSError as error:
         raise RequestError(
-            f"output={job.mask.parent} cannot be written: {error.strerror or error}. The images "
+            f"output={path.parent} cannot be written: {error.strerror or error}. The images "
             f"before {job.image} are done."
         ) from error

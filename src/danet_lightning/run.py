@@ -10,6 +10,7 @@ import wandb
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
+from torch import distributed
 
 from danet_lightning import checkpoint
 from danet_lightning.building import build_over, request_errors
@@ -48,6 +49,7 @@ def fit(config: DictConfig, run_dir: Path) -> None:
         report(trainer, module, run_dir, source=best or "the weights as they are")
     finally:
         wandb.finish()  # or the next job of a sweep would write into this run
+        leave_group()
 
 
 def evaluate(config: DictConfig, run_dir: Path) -> None:
@@ -69,8 +71,11 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         trainer = build_trainer(config, logger=None)
     module.metadata = facts
     datamodule.validation_split = config.split
-    trainer.validate(module, datamodule, verbose=False)
-    report(trainer, module, run_dir, source=str(config.ckpt_path))
+    try:
+        trainer.validate(module, datamodule, verbose=False)
+        report(trainer, module, run_dir, source=str(config.ckpt_path))
+    finally:
+        leave_group()
 
 
 def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
@@ -94,6 +99,12 @@ def best_precision(accelerator: str) -> str:
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return "bf16-mixed" if native else "32-true"
+
+
+def leave_group() -> None:
+    """Take leave of the other processes: without it, gloo sometimes aborts at the very end."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def best_checkpoint(trainer: Trainer) -> str | None:

@@ -21,16 +21,24 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from danet_lightning.__main__ import verbs
 from danet_lightning.config import launch as config_module
 from danet_lightning.config.launch import check_command_line, conf_dir, explain, launch, validate
+from danet_lightning.config.overrides import literal
 from danet_lightning.config.schema import EvaluateConfig, PredictConfig, TrainConfig
 from danet_lightning.errors import RequestError
 
 CONF = conf_dir()
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "format")
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]  # pytest's own handlers stay
+
+
+OWN = ["dataset.root=my_data", "dataset.classes=[road,sky]"]  # which dataset=folder requires
 
 
 def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def chosen(dataset: str) -> list[str]:
+    return [f"dataset={dataset}", *(OWN if dataset == "folder" else [])]
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -66,7 +74,8 @@ def refusal(*arguments: str, name: str = "train", form: Any = TrainConfig) -> st
 )
 @pytest.mark.parametrize("dataset", options("dataset"))
 def test_every_option_of_every_group_fits_the_signatures(dataset: str, choice: str) -> None:
-    check_command_line("train", TrainConfig, [f"dataset={dataset}", choice])
+    last = choice.removeprefix("dataset=") if choice.startswith("dataset=") else dataset
+    check_command_line("train", TrainConfig, [f"dataset={dataset}", choice, *chosen(last)[1:]])
 
 
 def test_options_fit_together() -> None:
@@ -74,7 +83,7 @@ def test_options_fit_together() -> None:
         check_command_line("train", TrainConfig, [f"backbone={backbone}", f"trainer={trainer}"])
 
 
-@pytest.mark.parametrize("dataset", [[], *([f"dataset={name}"] for name in options("dataset"))])
+@pytest.mark.parametrize("dataset", [[], *map(chosen, options("dataset"))])
 @pytest.mark.parametrize("trainer", options("trainer"))
 def test_evaluate_composes(dataset: list[str], trainer: str, tmp_path: Path) -> None:
     checkpoint = tmp_path / "best.ckpt"
@@ -145,7 +154,7 @@ def test_predict_composes(tmp_path: Path) -> None:
         (["loss._target_=torch.optim"], ["torch.optim is a module"]),
         (["dataset=camvd"], ["dataset=camvd: no such option; did you mean camvid?", "scenes"]),
         (["trainer=null"], ["trainer=null: choose from auto, cpu"]),
-        (["dataset=[1,2]"], ["dataset=[1,2]: choose from camvid"]),
+        (["dataset=[1,2]"], ["dataset=[1,2]: choose from ade20k"]),
         (
             ["trainer.limit_train_batches=3"],
             ["no file sets it; write +trainer.limit_train_batches=3"],
@@ -190,6 +199,27 @@ def test_all_problems_are_told_at_once_and_once_each() -> None:
 )
 def test_a_right_request_passes(arguments: list[str]) -> None:
     check_command_line("train", TrainConfig, arguments)
+
+
+def test_own_data_need_a_root_and_classes_and_fit_their_types() -> None:
+    told = refusal("dataset=folder")
+    assert "dataset.root: a value is required" in told
+    assert "dataset.classes: a value is required" in told
+    for value, part in {
+        "classes=[road]": "must have at least 2 items",
+        "classes=road": "must be a list",
+        "ids=[0,-1]": "entry 1 must be greater",
+        "colors=[[0,0,0],[0,0,256]]": "entry 1 entry 2 must be less",
+        "val_fraction=1": "must be less than 1",
+        "ignore=void": "must be a valid integer",
+    }.items():
+        told = refusal(*chosen("folder"), f"dataset.{value}")
+        assert told.startswith(f"dataset.{value.partition('=')[0]}: ")
+        assert part in told
+    for key in ("images", "masks", "list_file"):  # Hydra reads a bare { as a mapping
+        assert literal(f"dataset.{key}=a/{{split}}") == f"dataset.{key}='a/{{split}}'"
+    for value in ("ignore=null", "ignore=[0,255]", "ignore=[[0,0,0]]", "images='a b/{split}'"):
+        check_command_line("train", TrainConfig, [*chosen("folder"), f"dataset.{value}"])
 
 
 def test_class_names_are_unique() -> None:
@@ -367,7 +397,7 @@ def test_help_and_cfg(command: list[str], tmp_path: Path) -> None:
     shown = run(*command, "--help", cwd=tmp_path)
     assert cpu_seconds() - before < 3, "--help has to answer at once"
     assert shown.returncode == 0, shown.stderr
-    for part in ("dataset: camvid, cityscapes, ", "trainer: auto", "batch_size=8", "-m model.pam="):
+    for part in ("dataset: ade20k, camvid, ", "trainer: auto", "batch_size=8", "-m model.pam="):
         assert part in shown.stdout
     shown = run(*command, "--cfg", "job", "--resolve", "dataset=camvid", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")

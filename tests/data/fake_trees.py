@@ -133,6 +133,34 @@ def write_cocostuff10k(root: Path, train: int = 4, test: int = 3, classes: int =
     return root
 
 
+def write_ade20k(root: Path, train: int = 5, val: int = 3) -> Path:
+    """ADEChallengeData2016: jpg photos of several sizes, grey annotations with 0..150."""
+    generator = np.random.default_rng(0)
+    ade = root / "ADEChallengeData2016"
+    for folder, split, count in (("training", "train", train), ("validation", "val", val)):
+        for number in range(1, count + 1):
+            name = f"ADE_{split}_{number:08d}"
+            labels = generator.integers(0, 151, (36 + number % 3, 48 + number % 5), np.uint8)
+            write_photo(ade / "images" / folder / f"{name}.jpg", labels)
+            path = ade / "annotations" / folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(labels).save(path)
+    return root
+
+
+def write_folder(root: Path, train: int = 5, val: int = 3, classes: int = 3) -> Path:
+    """A person's own data: {split}/images/ and {split}/masks/, sub-folders, ids and 255."""
+    generator = np.random.default_rng(0)
+    ids = np.array([*range(classes), 255], np.uint8)
+    for split, count in {"train": train, "val": val, "test": 2}.items():
+        for number in range(count):
+            labels = generator.choice(ids, (36 + number % 3, 48))
+            name = f"tour {number % 2}/{split} é {number}"
+            write_photo(root / split / "images" / f"{name}.{('jpg', 'png')[number % 2]}", labels)
+            write_mask(root / split / "masks" / f"{name}.png", labels)
+    return root
+
+
 def write_photo(path: Path, labels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.repeat(labels.astype(np.uint8)[..., None], 3, axis=2)).save(path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_lightning.data.files import FileSource, pair_by_name, read_image, read_labels
+from danet_lightning.data.files import FileSource, read_image, read_labels
 from danet_lightning.errors import RequestError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -139,37 +139,3 @@ def test_an_exif_rotation_turns_neither_image_nor_label(folder):
 def test_a_label_table_outside_the_train_ids_is_refused(train_ids):
     with pytest.raises(ValueError, match="train_ids"):
         FileSource([], train_ids)
-
-
-def touch(folder: Path, *names: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name in names:
-        (folder / name).touch()
-    return folder
-
-
-def test_files_pair_by_name_in_its_order_whatever_the_suffix(folder):
-    images = touch(folder / "a", "b.JPG", "a.png", "c.jpeg", ".hidden.png", "notes.txt")
-    labels = touch(folder / "b", "c.png", "b.png", "a.png", "Thumbs.db")
-    triples = pair_by_name(images, labels)
-    assert [name for name, _, _ in triples] == ["a", "b", "c"]
-    assert [path.name for _, path, _ in triples] == ["a.png", "b.JPG", "c.jpeg"]
-    assert [path.name for _, _, path in triples] == ["a.png", "b.png", "c.png"]
-
-
-def test_missing_partners_are_counted_and_the_first_five_named(folder):
-    images = touch(folder / "a", *(f"{number}.png" for number in range(9)))
-    labels = touch(folder / "b", "8.png")
-    with pytest.raises(RequestError, match=r"8 of the files .* partner") as raised:
-        pair_by_name(images, labels)
-    assert "0, 1, 2, 3, 4, ..." in str(raised.value)
-    with pytest.raises(RequestError, match=r"1 of the files in .*b .*in .*a: lonely\."):
-        pair_by_name(
-            touch(folder / "a"), touch(folder / "b", *(f"{n}.png" for n in range(9)), "lonely.png")
-        )
-
-
-def test_two_images_of_one_name_are_ambiguous(folder):
-    images, labels = touch(folder / "a", "x.png", "x.jpg"), touch(folder / "b", "x.png")
-    with pytest.raises(RequestError, match=r"x\.jpg and x\.png share a name"):
-        pair_by_name(images, labels)

@@ -13,11 +13,14 @@ from omegaconf import DictConfig, open_dict
 
 from danet_lightning.errors import RequestError
 
-PATHS = ("ckpt_path", "run_dir", "sweep_dir", "dataset.root", "input", "output", "source")
+PATHS = (
+    *("ckpt_path", "run_dir", "sweep_dir", "input", "output", "source"),
+    *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file")),
+)
 
 
 def literal(argument: str) -> str:
-    """Quote a path, unless it is: Hydra's grammar for bare values knows no ä, [1] or folder 007."""
+    """Quote a path, unless it is: Hydra's grammar has no bare ä, {split} or folder 007."""
     key, _, value = argument.partition("=")
     if key.lstrip("+") not in PATHS or not value or value == "null" or value[0] in "'\"":
         return argument

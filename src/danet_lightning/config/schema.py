@@ -93,15 +93,24 @@ class EvaluateConfig(CommandConfig):
 
 @dataclass
 class PredictConfig(CommandConfig):
-    """The top level of `predict`."""
+    """The top level of `predict`; the last lines are the recipe that a data set brings along."""
 
     ckpt_path: Checkpoint
-    input: str
+    input: str | None
     output: str
+    split: Literal["train", "val", "test"]
+    dataset: dict[str, Any]
+    format: dict[str, Any]
     protocol: dict[str, Any]
     device: str
     opacity: Annotated[float, Field(ge=0, le=1)]
+    seed: NonNegativeInt
     trusted: tuple[str, ...] = ()
+    batch_size: PositiveInt | None = None
+    backbone: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+    trainer: dict[str, Any] | None = None
+    head_lr_factor: PositiveFloat | None = None
 
 
 @dataclass
@@ -114,6 +123,50 @@ class ConvertConfig(CommandConfig):
     multi_grid: Literal["source"] | tuple[PositiveInt, ...] | None
     align_corners: bool | None
     protocol: Node
+    seed: NonNegativeInt
+    batch_size: PositiveInt | None = None
+    backbone: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+    trainer: dict[str, Any] | None = None
+    head_lr_factor: PositiveFloat | None = None
+
+
+@dataclass
+class BenchmarkConfig(CommandConfig):
+    """The top level of `benchmark`."""
+
+    what: Literal["data"]
+    repeats: PositiveInt
+    size: tuple[PositiveInt, PositiveInt]
+    crop_size: tuple[PositiveInt, PositiveInt]
+    images: PositiveInt
+    samples: Annotated[int, Field(ge=8)]  # one batch
+    workers: tuple[NonNegativeInt, ...]
+    seed: NonNegativeInt
+
+
+@dataclass
+class CheckConfig(CommandConfig):
+    """The top level of `check`; the last lines are the recipe that a data set brings along."""
+
+    dataset: Node
+    splits: tuple[str, ...] | None
+    workers: PositiveInt | None
+    seed: NonNegativeInt
+    batch_size: PositiveInt | None = None
+    backbone: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+    trainer: dict[str, Any] | None = None
+    head_lr_factor: PositiveFloat | None = None
+
+
+@dataclass
+class PrepareConfig(CommandConfig):
+    """The top level of `prepare`; the last lines are the recipe that a data set brings along."""
+
+    dataset: Node
+    root: str | None
+    archives: str | None
     seed: NonNegativeInt
     batch_size: PositiveInt | None = None
     backbone: dict[str, Any] | None = None

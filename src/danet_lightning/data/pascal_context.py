@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from danet_lightning.data.archive import Archive
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
-from danet_lightning.data.files import FileSource, check_count, pair_listed
-from danet_lightning.data.release import find_folder, read_names, voc_colors
+from danet_lightning.data.files import FileSource
+from danet_lightning.data.lists import pair_listed
+from danet_lightning.data.release import check_count, find_folder, read_names, voc_colors
 from danet_lightning.errors import RequestError
 
 LAYOUT = """\
@@ -49,6 +51,35 @@ class PascalContext(SegmentationDataModule):
     palette = voc_colors(60)[1:]  # the release has none; black is the background's
     splits = ("train", "val")
     images: ClassVar[dict[str, int]] = {"train": 4998, "val": 5105}
+    archives = (  # the small ones first, which are the likeliest not to be found
+        Archive(
+            name="trainval_merged.json",
+            entries=("trainval_merged.json",),
+            urls=(
+                "https://codalabuser.blob.core.windows.net/public/trainval_merged.json",
+                "https://web.archive.org/web/2020id_/"
+                "https://codalabuser.blob.core.windows.net/public/trainval_merged.json",
+            ),
+            checksum="sha1:169325d9f7e9047537fedca7b04de4dddf10b881",  # as in PyTorch-Encoding
+        ),
+        Archive(
+            name="trainval.tar.gz",
+            entries=("trainval",),
+            urls=(
+                "https://roozbehm.info/pascal-context/trainval.tar.gz",  # the author has moved
+                "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
+            ),
+        ),
+        Archive(
+            name="VOCtrainval_03-May-2010.tar",
+            entries=("VOCdevkit/VOC2010",),
+            urls=(
+                "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
+                "https://thor.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
+            ),
+            checksum="md5:da459979d0c395079b5c75ee67908abb",  # as in torchvision
+        ),
+    )
 
     def __init__(self, root: str, background: bool = False, **options: Any) -> None:
         super().__init__(**options)

@@ -3,7 +3,8 @@
 H, W: height and width of an image in pixels.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,21 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
+from danet_lightning.data.inspection import running
 from danet_lightning.errors import RequestError
+
+log = logging.getLogger(__name__)
+
+
+def require_folder(path: Path, layout: str) -> Path:
+    """Return the folder if it is there.
+
+    Raises:
+        RequestError: It is not; the message adds `layout`, which tells what belongs there.
+    """
+    if not path.is_dir():
+        raise RequestError(f"There is no folder {path.absolute()}.\n{layout}", "absent")
+    return path
 
 
 def find_folder(root: Path, places: Sequence[str], content: str, layout: str) -> Path:
@@ -23,12 +38,12 @@ def find_folder(root: Path, places: Sequence[str], content: str, layout: str) ->
         RequestError: None does; the message adds `layout`, which tells what belongs there.
     """
     if not root.is_dir():
-        raise RequestError(f"There is no folder {root.absolute()}.\n{layout}")
+        raise RequestError(f"There is no folder {root.absolute()}.\n{layout}", "absent")
     for place in places:
         if (root / place / content).exists():
             return root / place
     looked = " or ".join(str((root / place / content).absolute()) for place in places)
-    raise RequestError(f"There is no {looked}.\n{layout}")
+    raise RequestError(f"There is no {looked}.\n{layout}", "absent")
 
 
 def read_names(path: Path, layout: str) -> list[str]:
@@ -39,15 +54,40 @@ def read_names(path: Path, layout: str) -> list[str]:
     Raises:
         RequestError: The list is missing or is no text; the message adds `layout`.
     """
+    words = [line.split()[0].rpartition("/")[2] for line in read_lines(path, layout)]
+    names = [word.removesuffix(".jpg").removesuffix(".png") for word in words]
+    return list(dict.fromkeys(names))
+
+
+def read_lines(path: Path, layout: str) -> list[str]:
+    """Read the lines of a list that are not blank.
+
+    Raises:
+        RequestError: The list is missing or is no text; the message adds `layout`.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise RequestError(f"There is no list {path.absolute()}.\n{layout}") from None
+        raise RequestError(f"There is no list {path.absolute()}.\n{layout}", "absent") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} cannot be read as a list of names: {error}.") from error
-    words = [line.split()[0].rpartition("/")[2] for line in lines if line.strip()]
-    names = [word.removesuffix(".jpg").removesuffix(".png") for word in words]
-    return list(dict.fromkeys(names))
+    return [line for line in lines if line.strip()]
+
+
+def check_count(dataset: str, split: str, found: int, published: Mapping[str, int]) -> None:
+    """Warn when a split is not as large as published: another release, or part of it is missing."""
+    inspected = running()
+    if inspected is not None:
+        inspected.published = published.get(split)
+    elif split in published and found != published[split]:
+        log.warning(
+            "%s: %s holds %d images here, %d as published; a number measured on it compares with "
+            "no other. Complete the data set, unless you chose a part of it.",
+            dataset,
+            split,
+            found,
+            published[split],
+        )
 
 
 def read_mat(path: Path, variable: str) -> NDArray[Any]:
@@ -66,7 +106,10 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
             content = scipy.io.loadmat(file, variable_names=[name])
     except NotImplementedError as error:  # an HDF5 file
         raise RequestError(
-            f"{path} is a MATLAB file of version 7.3. Save it in MATLAB with the option -v7."
+            f"{path} is a MATLAB file of version 7.3.",
+            "unreadable",
+            "Save it in MATLAB with the option -v7.",
+            [path],
         ) from error
     except Exception as error:  # a damaged file makes the reader fail in every possible way
         raise _damaged(path, error) from error
@@ -76,8 +119,10 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
             value = value[field][0, 0]
     except (KeyError, IndexError, ValueError) as error:
         raise RequestError(
-            f"{path} holds no {variable}, as the label files of this data set do. Does it belong "
-            "to another one, or to another release?"
+            f"{path} holds no {variable}, as the label files of this data set do.",
+            "unreadable",
+            "Does it belong to another one, or to another release?",
+            [path],
         ) from error
     return _ids(path, variable, value)
 
@@ -92,6 +137,8 @@ def mat_shape(path: Path, variable: str) -> tuple[int, ...] | None:
         with path.open("rb") as file:
             shapes = {name: shape for name, shape, _ in scipy.io.whosmat(file)}
     except Exception as error:  # as above
+        if running() is not None:
+            return None  # whoever inspects reads the file as well, and is told then
         raise _damaged(path, error) from error
     return shapes.get(variable)
 
@@ -115,14 +162,19 @@ def _channel(bits: int) -> int:
 def _ids(path: Path, variable: str, value: Any) -> NDArray[Any]:
     labels = np.asarray(value)
     if labels.ndim != 2 or labels.dtype.kind not in "biuf":
-        raise RequestError(f"{path}: {variable} is no label map, one number for each pixel.")
+        text = f"{path}: {variable} is no label map, one number for each pixel."
+        raise RequestError(text, "colour_mask", files=[path])
     # MATLAB's default type is double, and taking a table's values at -1 would give those at 0.
     if not ((labels >= 0) & (labels < 2**16) & (labels == np.floor(labels))).all():
-        raise RequestError(f"{path}: {variable} holds numbers that are no class ids (0..65535).")
+        text = f"{path}: {variable} holds numbers that are no class ids (0..65535)."
+        raise RequestError(text, "illegal_label", files=[path])
     return labels.astype(np.uint16)
 
 
 def _damaged(path: Path, error: Exception) -> RequestError:
     return RequestError(
-        f"{path} cannot be read as a MATLAB file: {error}. Copy it again from the archive."
+        f"{path} cannot be read as a MATLAB file: {error}.",
+        "unreadable",
+        "Copy it again from the archive.",
+        [path],
     )

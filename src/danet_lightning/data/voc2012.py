@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from danet_lightning.data.archive import Archive
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
-from danet_lightning.data.files import FileSource, check_count, pair_listed
-from danet_lightning.data.release import find_folder, read_names, voc_colors
+from danet_lightning.data.files import FileSource
+from danet_lightning.data.lists import pair_listed
+from danet_lightning.data.release import check_count, find_folder, read_names, voc_colors
 from danet_lightning.errors import RequestError
 
 LAYOUT = """\
@@ -56,6 +58,27 @@ class Voc2012(SegmentationDataModule):
         "trainval": 2913,
         "train_aug": 10582,
     }
+    archives = (  # checksums as in torchvision
+        Archive(
+            name="VOCtrainval_11-May-2012.tar",
+            entries=("VOCdevkit/VOC2012",),
+            urls=(
+                "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+                "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            ),
+            checksum="md5:6cd6e144f989b92b3379bac3b3de84fd",
+        ),
+        Archive(
+            name="benchmark.tgz",
+            entries=("benchmark_RELEASE",),
+            urls=(
+                "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
+                "semantic_contours/benchmark.tgz",
+            ),
+            checksum="md5:82b4d87ceb2ed10f6038a1cba92111cb",
+            option="sbd_root",
+        ),
+    )
 
     def __init__(
         self,
@@ -87,6 +110,20 @@ class Voc2012(SegmentationDataModule):
         files = pair_listed(names, [voc / "JPEGImages" / "*.jpg"], masks, LAYOUT)
         check_count("VOC 2012", wanted, len(files), self.images)
         return FileSource(files, TRAIN_IDS, variable="GTcls.Segmentation")
+
+    def image_files(self, split: str) -> list[tuple[str, Path]]:
+        """Return (id, image) for the images of a split; test's list comes with VOC's test archive.
+
+        Raises:
+            RequestError: A folder, the list or an image is missing.
+        """
+        if split != "test":
+            return super().image_files(split)
+        places = ("VOCdevkit/VOC2012", "VOC2012", ".")
+        voc = find_folder(Path(self.root).expanduser(), places, "JPEGImages", LAYOUT)
+        images = [voc / "JPEGImages" / "*.jpg"]
+        pairs = pair_listed(_listed(voc, "test"), images, images, LAYOUT)
+        return [(name, image) for name, image, _ in pairs]
 
     def _augmented(self, voc: Path) -> tuple[list[str], Path]:
         """The names of train_aug, and where the masks lie that VOC does not have."""

@@ -1,0 +1,1 @@
+"""What `benchmark` measures: the data path, from a file to a sample."""

@@ -1,0 +1,1 @@
+"""What `check` does: walk the splits, keep every finding, report."""

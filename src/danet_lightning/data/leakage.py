@@ -1,0 +1,64 @@
+"""The same image in two splits, whatever its name."""
+
+import filecmp
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from zlib import crc32
+
+from danet_lightning.errors import RequestError
+
+SAMPLE = 2**14  # bytes; from the middle, as borders and headers are alike
+
+
+def same_files(here: Sequence[Path], there: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Find files with the same bytes in two lists; only those of equal size are read.
+
+    Returns:
+        (here, there) pairs, at most one for each file of the first list.
+
+    Raises:
+        RequestError: A file cannot be read.
+    """
+    sizes_here, sizes_there = _by_size(here), _by_size(there)
+    found = []
+    for size in sizes_here.keys() & sizes_there.keys():
+        candidates = _by_sample(sizes_there[size], size)
+        for path in sizes_here[size]:
+            alike = candidates.get(_sample(path, size), [])
+            twin = next((each for each in alike if filecmp.cmp(path, each, shallow=False)), None)
+            if twin is not None:
+                found.append((path, twin))
+    return sorted(found)
+
+
+def _by_size(paths: Sequence[Path]) -> dict[int, list[Path]]:
+    sizes = defaultdict(list)
+    for path in paths:
+        try:
+            sizes[path.stat().st_size].append(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    return sizes
+
+
+def _by_sample(paths: Sequence[Path], size: int) -> dict[int, list[Path]]:
+    samples = defaultdict(list)
+    for path in paths:
+        samples[_sample(path, size)].append(path)
+    return samples
+
+
+def _sample(path: Path, size: int) -> int:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, size - SAMPLE) // 2)
+            return crc32(file.read(SAMPLE))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> RequestError:
+    return RequestError(
+        f"{path} cannot be read: {error.strerror}.", "unreadable", "Mend or remove it.", [path]
+    )

@@ -1,0 +1,105 @@
+"""Which label file belongs to which image: by the names of their files."""
+
+import glob
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path, PurePath
+
+from danet_lightning.data.inspection import complain
+from danet_lightning.errors import RequestError
+from danet_lightning.images import SUFFIXES
+
+LABEL_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # JPEG would invent labels along edges
+Triple = tuple[str, Path, Path]
+
+
+def pair_by_name(
+    image_folder: Path,
+    label_folder: Path,
+    image_suffix: str = "",
+    label_suffix: str = "",
+    extra_labels: bool = False,
+    remedy: str = "Add or remove them.",
+) -> list[Triple]:
+    """Pair the files below two folders by their paths without suffix, in the order of the paths.
+
+    The folders may be one, or one inside the other: what is a label is no image.
+
+    Args:
+        image_folder: Where the images lie.
+        label_folder: Where the labels lie.
+        image_suffix: What the name of every image ends with, and its label's does not.
+        label_suffix: What the name of every label ends with, and its image's does not.
+        extra_labels: Whether labels may lie there that belong to images elsewhere.
+        remedy: What to do about files without a partner.
+
+    Returns:
+        (id, image, label) triples, the id being the path with "__" for "/"; none if both folders
+        hold nothing.
+
+    Raises:
+        RequestError: A file has no partner, or two images share a name.
+    """
+    label_files = _by_name(label_folder, LABEL_SUFFIXES, label_suffix)
+    image_files = _by_name(image_folder, SUFFIXES, image_suffix, {*label_files.values()})
+    label_kinds = f"*{label_suffix}{'/'.join(LABEL_SUFFIXES)}"
+    _check_partners(image_files, label_files, (image_folder, label_folder), label_kinds, remedy)
+    if not extra_labels:
+        image_kinds = f"*{image_suffix}.jpg/.png/..."
+        _check_partners(label_files, image_files, (label_folder, image_folder), image_kinds, remedy)
+    paired = sorted(image_files.keys() & label_files.keys())
+    return [(name, image_files[name], label_files[name]) for name in paired]
+
+
+def _check_partners(
+    files: Mapping[str, Path],
+    partners: Mapping[str, Path],
+    folders: tuple[Path, Path],
+    kinds: str,
+    remedy: str,
+) -> None:
+    names = sorted(files.keys() - partners.keys())
+    if names:
+        here, there = (folder.absolute() for folder in folders)
+        complain(
+            RequestError(
+                f"{len(names)} of the files in {here} have no partner of the same name ({kinds}) "
+                f"in {there}: {first_five(names)}.",
+                "missing_partner",
+                remedy,
+                [files[name] for name in names],
+            )
+        )
+
+
+def _by_name(
+    folder: Path, kinds: tuple[str, ...], suffix: str, others: Container[Path] = ()
+) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    # not Path.glob, which finds hidden files, and whose ** follows links in some Pythons only
+    for found in sorted(glob.iglob("**/*", root_dir=folder, recursive=True)):  # noqa: PTH207
+        path = folder / found
+        if path.suffix.lower() not in kinds or path in others or not path.stem.endswith(suffix):
+            continue
+        name = path_id(PurePath(found), suffix)
+        if name in files:
+            complain(
+                RequestError(
+                    f"{files[name]} and {path.name} share a name, so a label cannot be told "
+                    "to belong to one of them.",
+                    "ambiguous_name",
+                    "Remove or rename one.",
+                    [files[name], path],
+                )
+            )
+        files[name] = path
+    return files
+
+
+def path_id(path: PurePath, suffix: str = "") -> str:
+    """Return the id of a file: its path without suffixes, as one file name."""
+    return path.with_suffix("").as_posix().removesuffix(suffix).replace("/", "__")
+
+
+def first_five(names: Sequence[str]) -> str:
+    """Write the beginning of a list of names, for a message."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

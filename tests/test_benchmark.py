@@ -1,0 +1,98 @@
+"""`benchmark` as a user types it, and what it compares."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from danet_lightning.benchmark import name_first_word
+from danet_lightning.benchmarking.photos import textbook_sample, write_photos
+from danet_lightning.data.files import FileSource
+
+SMALL = ("repeats=2", "size=[64,128]", "crop_size=[48,48]", "images=2", "samples=8")
+
+
+def test_the_first_word_may_be_what_to_measure() -> None:
+    assert name_first_word(["data", "repeats=2"]) == ["what=data", "repeats=2"]
+    for words in ([], ["what=data"], ["--help"], ["-m", "data"], ["+a=1"], ["~seed"]):
+        assert name_first_word(words) == words
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """The table, the figures in results.json, and no photo that stays."""
+    from test_run import danet
+
+    temporary = tmp_path / "for a while"
+    temporary.mkdir()
+    done = danet(
+        "benchmark", "data", *SMALL, "workers=[0,1]", "run_dir=my figures",
+        cwd=tmp_path, TMPDIR=str(temporary),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "textbook pipeline" in done.stdout
+    results = json.loads((tmp_path / "my figures" / "results.json").read_text())
+    assert results["machine"]["cores"] >= 1
+    samples = results["samples"]
+    assert set(samples) == {
+        "decoding alone", "our sample", "our sample, cached", "textbook pipeline",
+    }  # fmt: skip
+    for sample in samples.values():
+        assert sample["ms"] > 0
+        floor = samples["decoding alone"]["ms"]
+        assert sample["of_floor"] == pytest.approx(sample["ms"] / floor)
+    found = [(loader["cache"], loader["workers"]) for loader in results["loaders"]]
+    assert found == [("none", 0), ("none", 1), ("memmap", 0), ("memmap", 1)]
+    assert all(loader["samples_per_second"] > 0 for loader in results["loaders"])
+    if Path("/proc/self/status").exists():
+        assert all(loader["megabytes_after"] > 10 for loader in results["loaders"])
+    assert list(temporary.glob("danet*")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dta"], "what: "),
+        ([], "what: a value is required"),
+        (["data", "samples=4"], "samples: "),
+        (["data", "workers=[-1]"], "workers: "),
+        (["data", "repeat=2"], "repeat"),
+    ],
+)
+def test_a_wrong_request(words: list[str], told: str, tmp_path: Path) -> None:
+    from test_run import danet
+
+    refused = danet("benchmark", *words, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_photos_are_a_function_of_the_seed_and_hold_several_classes(
+    tmp_path: Path, seed: int
+) -> None:
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for folder in folders:
+        folder.mkdir()
+    sets = [
+        write_photos(folder, 2, (96, 160), each)
+        for folder, each in zip(folders, (seed, seed, seed + 1), strict=True)
+    ]
+    contents = [[path.read_bytes() for _, *pair in files for path in pair] for files in sets]
+    assert contents[0] == contents[1] != contents[2]
+    image, mask = FileSource(sets[0], {label: label for label in range(34)}).read(0)
+    assert image.shape == (96, 160, 3)
+    assert len(set(mask.flat)) > 5
+
+
+@pytest.mark.parametrize("size", [(40, 60), (300, 400)])
+def test_the_textbook_sample_is_a_sample(size: tuple[int, int], tmp_path: Path, seed: int) -> None:
+    """Padded or cut, the size is the crop's, and the image is normalised."""
+    ((_, photo, labels),) = write_photos(tmp_path, 1, size, seed)
+    image, mask = textbook_sample(photo, labels, (100, 120), random.Random(seed))
+    assert (image.shape, image.dtype) == ((3, 100, 120), torch.float32)
+    assert (mask.shape, mask.dtype) == ((100, 120), torch.int64)
+    assert image.min() >= -2.2
+    assert image.max() <= 2.7
