@@ -24,6 +24,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
 from torch import Tensor, nn
 
+from danet_lightning.checking.walk import walk
 from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
 from danet_lightning.data.datamodule import SegmentationDataModule
@@ -246,6 +247,15 @@ def test_two_steps_of_training_and_validation_work(name, small) -> None:
     assert torch.isfinite(trainer.callback_metrics["train/loss"])
     assert 0 <= trainer.callback_metrics["val/miou"] <= 1
     assert not torch.equal(net.head.weight, before)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_check_finds_nothing_wrong(name, small) -> None:
+    data = small(name)
+    report = walk(data)
+    assert [finding.message for finding in report.errors] == []
+    assert all(tally.images and tally.sizes for tally in report.splits.values())
+    assert {"train", "val"} <= report.splits.keys()
 
 
 @pytest.mark.parametrize("name", CASES)
