@@ -112,8 +112,8 @@ def test_voc_files_are_palette_pngs_in_the_devkits_folders(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Give either input=..., your images, or dataset=... split=..."),
-        (["input=a.png", "dataset=camvid"], "Give either input=..., your images, or dataset="),
+        ([], "input: give either your images or dataset=... split=..."),
+        (["input=a.png", "dataset=camvid"], "input: give either your images or dataset=..."),
         (["input=a.png", "format=voc"], "a server's files are of a data set"),
         (["dataset=camvid"], "its classes"),
         (["dataset=cityscapes", "format=png"], "format=png: no such option"),

@@ -79,12 +79,8 @@ def plan(config: DictConfig, net: nn.Module, own: Mapping[str, Any]) -> Work:
         own: the configuration in the checkpoint.
 
     Raises:
-        RequestError: both or neither are given, or they do not belong to the network.
+        RequestError: the images are not there, or do not belong to the network.
     """
-    if bool(config.input) == bool(config.dataset):
-        raise RequestError(
-            "Give either input=..., your images, or dataset=... split=..., those of a data set."
-        )
     if config.input:
         if config.format:
             raise RequestError("format: a server's files are of a data set: dataset=... split=...")

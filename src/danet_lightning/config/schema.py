@@ -210,6 +210,8 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
     match dataset:
         case {"classes": list(classes)} if len(set(map(str, classes))) < max(len(classes), 1):
             yield "dataset.classes", f"{json.dumps(classes)}: class names are needed, each one once"
+    if form is PredictConfig and bool(config.get("input")) == bool(dataset):
+        yield "input", "give either your images or dataset=... split=..., those of a data set"
     ranks = processes(trainer) if isinstance(trainer, Mapping) else None
     batch_size = config.get("batch_size")
     if form is TrainConfig and ranks and isinstance(batch_size, int) and batch_size % ranks:
