@@ -117,6 +117,10 @@ def test_convert_then_evaluate(source: Path, tmp_path: Path) -> None:
     assert results["protocol"]["name"] == "official_ss"
     assert results["protocol"]["images"] == 3
     assert results["protocol"]["label_source"].startswith("SegNet")
+    resumed = ["ckpt_path=ä.ckpt", "dataset=camvid", "dataset.root=Cam Vid", "trainer=cpu"]
+    refused = danet("train", *resumed, "logger=none", "run_dir=resumed", cwd=tmp_path)
+    assert refused.returncode == 2, refused.stderr
+    assert "without the state of a training" in refused.stderr
     refused = danet(
         "convert", "source=nothing.pth", "output=b.ckpt", "dataset=camvid", cwd=tmp_path
     )

@@ -28,8 +28,11 @@ def fit(config: DictConfig, run_dir: Path) -> None:
     quiet()
     seed_everything(config.seed, workers=True, verbose=False)
     with request_errors():
-        if config.ckpt_path is not None:
-            checkpoint.read(config.ckpt_path)
+        if config.ckpt_path is not None and "loops" not in checkpoint.read(config.ckpt_path):
+            raise RequestError(
+                f"ckpt_path: {config.ckpt_path} holds weights without the state of a training, as "
+                "convert writes them, so there is nothing to resume. Evaluate it, or predict."
+            )
         datamodule: SegmentationDataModule = instantiate(config.dataset, _convert_="all")
         net = instantiate(config.model, num_classes=len(datamodule.classes), _convert_="all")
         facts = dataset_facts(datamodule)
