@@ -4,7 +4,7 @@ B: images, K: classes, H, W: the image's own size, h, w: size of a window or of 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from danet_lightning.inference import fused_logits, mirror
+from danet_lightning.windows import average_windows, starts_across, starts_inside
 
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the authors' and MMSegmentation's
 # Float32 holds exp(88). 85 leaves room for summing windows and scales, where the authors' code
@@ -104,9 +105,9 @@ class MultiView:
         if self.crop is None or self.stride is None:
             return fused_logits(net, images)
         sides = list(zip(images.shape[-2:], self.crop, self.stride, strict=True))
-        rows, columns = (_starts_inside(length, crop, stride) for length, crop, stride in sides)
+        rows, columns = (starts_inside(length, crop, stride) for length, crop, stride in sides)
         size = (min(sides[0][:2]), min(sides[1][:2]))
-        return _average_windows(
+        return average_windows(
             lambda windows: fused_logits(net, windows),
             images,
             list(product(rows, columns)),
@@ -180,9 +181,9 @@ class OfficialEvaluation:
         height, width = self._scaled_size(*own, scale)
         scaled = _aligned(images, (height, width))
         rows, columns = (
-            _starts_across(length, self.crop_size, self.stride) for length in (height, width)
+            starts_across(length, self.crop_size, self.stride) for length in (height, width)
         )
-        scores = _average_windows(
+        scores = average_windows(
             lambda windows: self._window_scores(net, windows),
             self._padded(net, scaled, rows[-1] + self.crop_size, columns[-1] + self.crop_size),
             list(product(rows, columns)),
@@ -219,49 +220,3 @@ def _scales(scales: Sequence[float]) -> tuple[float, ...]:
 
 def _aligned(images: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images, size, mode="bilinear", align_corners=True)
-
-
-def _starts_inside(length: int, crop: int, stride: int) -> list[int]:
-    """MMSegmentation's windows: the last one ends where the image does."""
-    count = max(0, math.ceil((length - crop) / stride)) + 1
-    return [max(0, min(i * stride, length - crop)) for i in range(count)]
-
-
-def _starts_across(length: int, crop: int, stride: int) -> list[int]:
-    """The authors' windows: the last one may reach beyond the image."""
-    count = max(0, math.ceil((length - crop) / stride)) + 1
-    return [i * stride for i in range(count)]
-
-
-def _average_windows(
-    predict: Callable[[Tensor], Tensor],
-    images: Tensor,
-    corners: Sequence[tuple[int, int]],
-    size: tuple[int, int],
-    batch: int,
-) -> Tensor:
-    """Mean over the windows that cover a pixel.
-
-    Args:
-        predict: (b, 3, h, w) -> (b, K, h, w).
-        images: (B, 3, H, W).
-        corners: row and column of each window's upper left pixel.
-        size: (h, w) of the windows.
-        batch: windows in one call of `predict`.
-
-    Returns:
-        (B, K, H, W); what grows with the image is this result, never the network's features.
-    """
-    height, width = size
-    total = torch.empty(0)
-    count = images.new_zeros(images.shape[-2:])  # (H, W)
-    for begin in range(0, len(corners), batch):
-        group = corners[begin : begin + batch]
-        windows = torch.cat([images[..., y : y + height, x : x + width] for y, x in group])
-        parts = predict(windows).chunk(len(group))  # (B, K, h, w) each
-        if begin == 0:
-            total = parts[0].new_zeros(*parts[0].shape[:2], *images.shape[-2:])
-        for (y, x), part in zip(group, parts, strict=True):
-            total[..., y : y + height, x : x + width] += part
-            count[y : y + height, x : x + width] += 1
-    return total.div_(count)

@@ -51,6 +51,17 @@ class CommandConfig:
     sweep_dir: str
 
 
+@dataclass(kw_only=True)
+class DataConfig(CommandConfig):
+    """The recipe that a data set brings along, to commands that do not train."""
+
+    batch_size: PositiveInt | None = None
+    backbone: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+    trainer: dict[str, Any] | None = None
+    head_lr_factor: PositiveFloat | None = None
+
+
 @dataclass
 class TrainConfig(CommandConfig):
     """The top level of `train`."""
@@ -72,9 +83,9 @@ class TrainConfig(CommandConfig):
     paired: dict[str, Any] | None = None  # an experiment's table, which its other values refer to
 
 
-@dataclass
-class EvaluateConfig(CommandConfig):
-    """The top level of `evaluate`; the last lines are the recipe that a data set brings along."""
+@dataclass(kw_only=True)  # trainer has a default above
+class EvaluateConfig(DataConfig):
+    """The top level of `evaluate`."""
 
     ckpt_path: Checkpoint
     split: Literal["train", "val", "test"]
@@ -85,15 +96,11 @@ class EvaluateConfig(CommandConfig):
     module: Node
     callbacks: Nodes
     seed: NonNegativeInt
-    batch_size: PositiveInt | None = None
-    backbone: Node | None = None
-    optimizer: dict[str, Any] | None = None
-    head_lr_factor: PositiveFloat | None = None
 
 
 @dataclass
-class PredictConfig(CommandConfig):
-    """The top level of `predict`; the last lines are the recipe that a data set brings along."""
+class PredictConfig(DataConfig):
+    """The top level of `predict`."""
 
     ckpt_path: Checkpoint
     input: str | None
@@ -106,16 +113,11 @@ class PredictConfig(CommandConfig):
     opacity: Annotated[float, Field(ge=0, le=1)]
     seed: NonNegativeInt
     trusted: tuple[str, ...] = ()
-    batch_size: PositiveInt | None = None
-    backbone: dict[str, Any] | None = None
-    optimizer: dict[str, Any] | None = None
-    trainer: dict[str, Any] | None = None
-    head_lr_factor: PositiveFloat | None = None
 
 
 @dataclass
-class ConvertConfig(CommandConfig):
-    """The top level of `convert`; the last lines are the recipe that a data set brings along."""
+class ConvertConfig(DataConfig):
+    """The top level of `convert`."""
 
     source: WeightsFile
     output: str
@@ -124,11 +126,6 @@ class ConvertConfig(CommandConfig):
     align_corners: bool | None
     protocol: Node
     seed: NonNegativeInt
-    batch_size: PositiveInt | None = None
-    backbone: dict[str, Any] | None = None
-    optimizer: dict[str, Any] | None = None
-    trainer: dict[str, Any] | None = None
-    head_lr_factor: PositiveFloat | None = None
 
 
 @dataclass
@@ -146,33 +143,23 @@ class BenchmarkConfig(CommandConfig):
 
 
 @dataclass
-class CheckConfig(CommandConfig):
-    """The top level of `check`; the last lines are the recipe that a data set brings along."""
+class CheckConfig(DataConfig):
+    """The top level of `check`."""
 
     dataset: Node
     splits: tuple[str, ...] | None
     workers: PositiveInt | None
     seed: NonNegativeInt
-    batch_size: PositiveInt | None = None
-    backbone: dict[str, Any] | None = None
-    optimizer: dict[str, Any] | None = None
-    trainer: dict[str, Any] | None = None
-    head_lr_factor: PositiveFloat | None = None
 
 
 @dataclass
-class PrepareConfig(CommandConfig):
-    """The top level of `prepare`; the last lines are the recipe that a data set brings along."""
+class PrepareConfig(DataConfig):
+    """The top level of `prepare`."""
 
     dataset: Node
     root: str | None
     archives: str | None
     seed: NonNegativeInt
-    batch_size: PositiveInt | None = None
-    backbone: dict[str, Any] | None = None
-    optimizer: dict[str, Any] | None = None
-    trainer: dict[str, Any] | None = None
-    head_lr_factor: PositiveFloat | None = None
 
 
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
