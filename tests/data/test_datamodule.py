@@ -109,7 +109,7 @@ def test_a_reversed_scale_range_is_refused():
 
 
 def test_workers_never_outnumber_the_cores(monkeypatch):
-    monkeypatch.setattr(datamodule, "_cores", lambda: 6)
+    monkeypatch.setattr(datamodule, "cores", lambda: 6)
     assert Noise(workers=4).train_dataloader().num_workers == 4
     assert Noise(workers=9).train_dataloader().num_workers == 6
     assert on(Noise(workers=4), 0, 2).train_dataloader().num_workers == 3

@@ -20,6 +20,7 @@ from danet_lightning.benchmarking.photos import LABELS, decode, textbook_sample,
 from danet_lightning.data.cache import cached
 from danet_lightning.data.dataset import SegmentationDataset, Source
 from danet_lightning.data.files import FileSource
+from danet_lightning.data.loader import cores
 from danet_lightning.data.transforms import training_transform
 from danet_lightning.provenance import git_commit, versions
 
@@ -93,9 +94,13 @@ def measure_samples(
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on, and how busy it was."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"processor": _processor(), "cores": cores, "load": load, "system": platform.platform()}
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "load": load,
+        "system": platform.platform(),
+    }
 
 
 def _processor() -> str:

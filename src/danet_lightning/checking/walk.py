@@ -1,6 +1,5 @@
 """Walk over the splits of a data set: read what training would read, and keep every finding."""
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
 from danet_lightning.data.files import FileSource
 from danet_lightning.data.inspection import inspection
+from danet_lightning.data.loader import cores
 from danet_lightning.errors import RequestError
 
 NEEDED = ("train", "val")  # without them there is no training
@@ -43,7 +43,7 @@ def walk(
     sources = _sources(report, splits)
     pairs = _pairs(sources)
     originals: dict[bytes, dict[tuple[str, ...], str]] = {}
-    workers = workers or _cores()
+    workers = workers or cores()
     pool = ThreadPoolExecutor(workers)
     try:
         contents = _in_order(pool, lambda pair: _inspect(pair, data), pairs, 4 * workers)
@@ -142,8 +142,3 @@ def _add(report: Report, pair: Pair, content: Content) -> None:
         tally.counts += content.counts
         tally.unlabelled += any(each.kind == "all_ignored" for each in content.findings)
     report.findings += content.findings
-
-
-def _cores() -> int:
-    # What this process may use; macOS and Windows cannot tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

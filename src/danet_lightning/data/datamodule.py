@@ -1,6 +1,5 @@
 """The base of every data set: augmentation, samplers and loaders. A leaf says where images are."""
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 from danet_lightning.data.archive import Archive
 from danet_lightning.data.cache import cached
 from danet_lightning.data.dataset import Sample, SegmentationDataset, Source
-from danet_lightning.data.loader import SegmentationLoader, start_worker
+from danet_lightning.data.loader import SegmentationLoader, cores, start_worker
 from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.transforms import training_transform
 from danet_lightning.errors import RequestError
@@ -196,7 +195,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if self.cache_dir is not None:
             places = [Path(self.cache_dir)]
         # One process of a machine builds for all of them.
-        return [place.expanduser() for place in places], _cores() if self.workers else 0
+        return [place.expanduser() for place in places], cores() if self.workers else 0
 
     def _loader(
         self, dataset: SegmentationDataset, sampler: Sampler[Any], batch_size: int
@@ -219,11 +218,4 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     def _workers(self) -> int:
         processes = 1 if self.trainer is None else self.trainer.num_devices
-        return min(self.workers, max(1, _cores() // processes))
-
-
-def _cores() -> int:
-    # What this process may use; the machine can have more. macOS and Windows cannot tell.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return min(self.workers, max(1, cores() // processes))

@@ -1,5 +1,6 @@
 """A DataLoader that keeps what its workers say of a wrong request."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,3 +29,10 @@ class SegmentationLoader(DataLoader[Any]):
 def start_worker(worker: int) -> None:
     """Keep OpenCV to one thread: the workers are the parallelism, and would fight for cores."""
     cv2.setNumThreads(0)
+
+
+def cores() -> int:
+    """Return how many cores this process may use; the machine can have more."""
+    if hasattr(os, "sched_getaffinity"):  # macOS and Windows cannot tell
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

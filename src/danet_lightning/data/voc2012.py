@@ -98,8 +98,7 @@ class Voc2012(SegmentationDataModule):
         Raises:
             RequestError: A folder, a list or a partner is missing.
         """
-        places = ("VOCdevkit/VOC2012", "VOC2012", ".")
-        voc = find_folder(Path(self.root).expanduser(), places, "JPEGImages", LAYOUT)
+        voc = self._folder()
         wanted = self.train_split if split == "train" else split
         masks = [voc / "SegmentationClass" / "*.png"]  # a mask of VOC's goes before SBD's
         if wanted == "train_aug":
@@ -119,11 +118,14 @@ class Voc2012(SegmentationDataModule):
         """
         if split != "test":
             return super().image_files(split)
-        places = ("VOCdevkit/VOC2012", "VOC2012", ".")
-        voc = find_folder(Path(self.root).expanduser(), places, "JPEGImages", LAYOUT)
+        voc = self._folder()
         images = [voc / "JPEGImages" / "*.jpg"]
         pairs = pair_listed(_listed(voc, "test"), images, images, LAYOUT)
         return [(name, image) for name, image, _ in pairs]
+
+    def _folder(self) -> Path:
+        places = ("VOCdevkit/VOC2012", "VOC2012", ".")
+        return find_folder(Path(self.root).expanduser(), places, "JPEGImages", LAYOUT)
 
     def _augmented(self, voc: Path) -> tuple[list[str], Path]:
         """The names of train_aug, and where the masks lie that VOC does not have."""
