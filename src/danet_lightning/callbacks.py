@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from pydantic import NonNegativeInt
 from torch import Tensor
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from typing_extensions import override
 
 from danet_lightning.curves import curves
+from danet_lightning.metrics_file import MetricsFile
 from danet_lightning.pictures import contact_sheet, triptych
 
 log = logging.getLogger(__name__)
@@ -83,9 +84,10 @@ class Progress(ProgressBar):
             return
         metrics = trainer.callback_metrics
         of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""  # or max_steps
+        # a run that goes on with this validation has no step yet
+        loss = f"loss {float(metrics['train/loss']):.3f}  " if "train/loss" in metrics else ""
         self._bar.write(
-            f"epoch {trainer.current_epoch + 1}{of}  "
-            f"loss {float(metrics['train/loss']):.3f}  mIoU {float(metrics['val/miou']):.4f}  "
+            f"epoch {trainer.current_epoch + 1}{of}  {loss}mIoU {float(metrics['val/miou']):.4f}  "
             f"pixel accuracy {float(metrics['val/pixel_accuracy']):.4f}",
             file=sys.stderr,
         )
@@ -171,11 +173,10 @@ class Pictures(Callback):
 
     def _draw_curves(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, CSVLogger) and trainer.is_global_zero:
+            if isinstance(logger, MetricsFile) and trainer.is_global_zero:
                 logger.save()
-                metrics = Path(logger.log_dir) / "metrics.csv"
-                if metrics.is_file():
-                    curves(metrics, self.run_dir / "curves.png")
+                if logger.path.is_file():
+                    curves(logger.path, self.run_dir / "curves.png")
 
 
 def pixels(tensor: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":

@@ -35,7 +35,7 @@ def convert(config: DictConfig) -> None:
     described = {**{key: plain[key] for key in ("dataset", "protocol", "source")}, "model": model}
     checkpoint = {
         "state_dict": {f"net.{name}": tensor for name, tensor in net.state_dict().items()},
-        "danet_lightning": metadata(described, len(facts["classes"]), facts),
+        "danet_lightning": metadata(described, facts),
     }
     try:
         save_atomically(checkpoint, output)

@@ -14,7 +14,7 @@ def curves(metrics: str | Path, picture: str | Path) -> None:
     """Draw training loss, learning rate and validation mIoU against the optimizer step.
 
     Args:
-        metrics: `metrics.csv` as Lightning's CSVLogger writes it; what is missing stays empty.
+        metrics: `metrics.csv` of a run folder; what is missing stays empty.
         picture: the PNG to write.
     """
     from matplotlib.figure import Figure  # not pyplot: no global state, no display

@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend."""
+"""Errors that are told in their own words, without a traceback."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,3 +28,7 @@ class RequestError(ValueError):
         self.kind = kind
         self.remedy = remedy
         self.files = tuple(files)
+
+
+class RunError(RuntimeError):
+    """A run that was asked for rightly has failed, for a reason that has a name: exit code 1."""

@@ -36,11 +36,7 @@ class SummedCrossEntropy(nn.Module):
             name -> scalar; their sum is the training loss. 0 where no pixel is labelled.
         """
         mask = mask.long()
-        labelled = (mask != IGNORE).sum().float()
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(labelled)
-            labelled = labelled / distributed.get_world_size()  # DDP averages over processes
-        labelled = labelled.clamp(min=1)
+        labelled = labelled_pixels(mask).clamp(min=1e-6)  # 0 / 1e-6 without any
         terms = {
             name: F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="sum")
             / labelled
@@ -49,3 +45,15 @@ class SummedCrossEntropy(nn.Module):
         if "aux" in terms:
             terms["aux"] = self.aux_weight * terms["aux"]
         return terms
+
+
+def labelled_pixels(mask: Tensor) -> Tensor:
+    """How many pixels of (B, H, W) train ids count: on average over the processes, a float scalar.
+
+    DDP averages gradients over the processes, so sums are divided by this.
+    """
+    labelled = (mask != IGNORE).sum().float()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(labelled)
+        labelled = labelled / distributed.get_world_size()
+    return labelled

@@ -6,16 +6,18 @@ B: images, C: classes, H, W: pixels.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from danet_lightning.inference import EvaluationProtocol, normalize
+from danet_lightning.losses import labelled_pixels
 from danet_lightning.metrics import ConfusionMatrix, class_iou, scores
 
 
@@ -72,8 +74,18 @@ class EvaluationModule(LightningModule):
             values[f"val/iou/{name}"] = iou.item()
         # float64 on purpose: the checkpoint callback compares what the table prints
         exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        self.log_dict(exact, logger=False)
         # evaluating a checkpoint after the fit is no further point of the curves
-        self.log_dict(exact, logger=None if self.trainer.state.fn == TrainerFn.FITTING else False)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.record(values, self.trainer.global_step - 1)
+
+    def record(self, values: Mapping[str, float], step: int) -> None:
+        """Write a row to the loggers at once, so that a checkpoint knows what was written.
+
+        Lightning would write it after the hooks in which checkpoints are saved.
+        """
+        for logger in self.loggers:
+            logger.log_metrics({**values, "epoch": self.trainer.current_epoch}, step)
 
 
 class SegmentationModule(EvaluationModule):
@@ -95,6 +107,7 @@ class SegmentationModule(EvaluationModule):
         eta_min: where it ends instead of at 0, in every group: (lr - eta_min) takes lr's place
             and eta_min is added (MMSegmentation's schedule).
         decay_gamma: whether weight decay applies to the branches' gamma too.
+        seed: of dropout, which is a function of (seed, epoch, batch, process).
     """
 
     def __init__(
@@ -110,6 +123,7 @@ class SegmentationModule(EvaluationModule):
         poly_power: NonNegativeFloat = 0.9,
         eta_min: NonNegativeFloat = 0.0,
         decay_gamma: bool = True,
+        seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(net, classes, mean, std, protocol)
         self.loss = loss
@@ -118,22 +132,55 @@ class SegmentationModule(EvaluationModule):
         self.poly_power = poly_power
         self.eta_min = eta_min
         self.decay_gamma = decay_gamma
+        self.seed = seed
+        self._shares: list[Tensor] = []  # labelled shares of the batches of this step
 
     def setup(self, stage: str) -> None:
         """Share batch statistics between GPUs, as the paper does; on CPU it does not exist."""
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
 
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Draw from a stream of this batch's own, so that nothing depends on what ran before."""
+        key = (self.trainer.current_epoch, batch_idx, self.global_rank)
+        state = np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
+
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """One forward pass: the sum of the outputs' losses."""
         outputs = self.net(normalize(batch["image"], self.mean, self.std))
         terms: dict[str, Tensor] = self.loss(outputs, batch["mask"])
         total = torch.stack(list(terms.values())).sum()
-        self.log("train/loss", total.detach())
-        self.log_dict({f"train/loss/{name}": term.detach() for name, term in terms.items()})
-        self.log_dict({f"gamma/{name}": gamma.detach() for name, gamma in self._gammas().items()})
-        self.log("lr/backbone", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return total
+        self.log("train/loss", total.detach(), logger=False)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self._record_step(total, terms)
+        if self.trainer.accumulate_grad_batches == 1:
+            return total
+        self._shares.append(labelled_pixels(batch["mask"]) / batch["mask"].numel())
+        return total * self._shares[-1]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Make the accumulated gradient that of the mean over all labelled pixels of the step.
+
+        Lightning averages over the batches of a step, however many labels each of them has.
+        """
+        if self._shares:
+            mean = torch.stack(self._shares).mean().clamp(min=1e-6)
+            torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], mean)
+            self._shares = []
+
+    def _record_step(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:
+        step = self.trainer.global_step
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every == 0 or (step + 1) % every:
+            return
+        names = ["train/loss", *(f"train/loss/{name}" for name in terms)]
+        # each process has the share of its own pixels
+        values = torch.stack([total, *terms.values()]).detach()
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        row = dict(zip(names, values.tolist(), strict=True))
+        row |= {f"gamma/{name}": gamma.item() for name, gamma in self._gammas().items()}
+        self.record(row | {"lr/backbone": self.trainer.optimizers[0].param_groups[0]["lr"]}, step)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD groups for backbone, head and gamma; poly schedule over every iteration."""

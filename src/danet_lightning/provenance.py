@@ -1,9 +1,14 @@
 """What a checkpoint and a number say of where they come from, in plain containers."""
 
+import hashlib
+import json
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
 
 PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
 
@@ -23,20 +28,36 @@ def facts_for_module(facts: dict[str, Any]) -> dict[str, Any]:
     return {key: facts[key] for key in ("classes", "mean", "std")}
 
 
-def metadata(config: dict[str, Any], num_classes: int, facts: dict[str, Any]) -> dict[str, Any]:
+def metadata(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """Everything a checkpoint says of itself, in plain containers: it loads with weights_only.
 
     Args:
         config: resolved; its `model` is completed by what data and checkpoint know.
-        num_classes: of the network.
         facts: of the data set.
     """
     backbone = dict(config["model"]["backbone"])
     if "pretrained" in backbone:  # its weights are in the checkpoint
         backbone["pretrained"] = False
-    model = {**config["model"], "num_classes": num_classes, "backbone": backbone}
+    model = {**config["model"], "num_classes": len(facts["classes"]), "backbone": backbone}
     own = {**config, "model": model}
-    return {"config": own, **facts, "git_commit": git_commit(), "versions": versions()}
+    seed = {"value": config.get("seed"), "source": seed_source()}
+    return {
+        **{"config": own, "config_hash": config_hash(config), "seed": seed, **facts},
+        **{"git_commit": git_commit(), "versions": versions()},
+    }
+
+
+def config_hash(plain: Mapping[str, Any]) -> str:
+    """What two processes compare to know that they run the same resolved configuration."""
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seed_source() -> str:
+    """Where the seed comes from: the command line, or the configuration files."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    is_given = any(override.lstrip("+").startswith("seed=") for override in given)
+    return "command line" if is_given else "configuration"
 
 
 def versions() -> dict[str, str]:

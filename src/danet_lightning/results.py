@@ -1,15 +1,17 @@
 """What a run tells of itself: to the tracker before it starts, and its numbers at the end."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning import Trainer
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from danet_lightning import metrics
 from danet_lightning.provenance import git_commit
+from danet_lightning.saving import write_atomically
 
 if TYPE_CHECKING:
     from danet_lightning.module import EvaluationModule
@@ -21,11 +23,16 @@ def track(trainer: Trainer, module: "EvaluationModule") -> None:
     told = {**facts["config"], "protocol": module.protocol.describe()}
     told |= {key: facts[key] for key in ("git_commit", "versions", "classes")}
     for logger in trainer.loggers:
-        if not isinstance(logger, CSVLogger):
-            logger.log_hyperparams(told)
+        logger.log_hyperparams(told)
 
 
-def report(trainer: Trainer, module: "EvaluationModule", run_dir: Path, source: str) -> None:
+def report(
+    trainer: Trainer,
+    module: "EvaluationModule",
+    run_dir: Path,
+    source: str,
+    trained: Mapping[str, Any] | None = None,
+) -> None:
     """Print the table, leave results.json and the tracker's summary: numbers with their protocol.
 
     Args:
@@ -33,6 +40,7 @@ def report(trainer: Trainer, module: "EvaluationModule", run_dir: Path, source: 
         module: has counted.
         run_dir: where results.json goes.
         source: the checkpoint, in words.
+        trained: what limited the training that this ends, by which it is known to be finished.
     """
     matrix = module.confusion.compute().cpu()
     if not trainer.is_global_zero:
@@ -47,8 +55,9 @@ def report(trainer: Trainer, module: "EvaluationModule", run_dir: Path, source: 
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update({"results": results})
-    results["confusion_matrix"] = matrix.tolist()
-    (run_dir / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    results |= {"trained": trained, "confusion_matrix": matrix.tolist()}
+    text = json.dumps(results, indent=1) + "\n"
+    write_atomically(run_dir / "results.json", lambda file: file.write(text.encode()))
     _print(matrix, module.classes, results["protocol"])
     print(f"checkpoint  {source}\nrun folder  {run_dir}")
 

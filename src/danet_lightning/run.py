@@ -12,11 +12,14 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch import distributed
 
-from danet_lightning import checkpoint
+from danet_lightning import checkpoint, resuming
 from danet_lightning.building import build_over, request_errors
 from danet_lightning.errors import RequestError
+from danet_lightning.initialization import initialize
 from danet_lightning.provenance import dataset_facts, facts_for_module, metadata
 from danet_lightning.results import report, track
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from danet_lightning.data.datamodule import SegmentationDataModule
@@ -24,35 +27,64 @@ if TYPE_CHECKING:
 
 
 def fit(config: DictConfig, run_dir: Path) -> None:
-    """Train, then evaluate the best checkpoint and report it."""
+    """Train, or go on with a training, then evaluate the best checkpoint and report it."""
     quiet()
     seed_everything(config.seed, workers=True, verbose=False)
-    with request_errors():
-        if config.ckpt_path is not None and "loops" not in checkpoint.read(config.ckpt_path):
-            raise RequestError(
-                f"ckpt_path: {config.ckpt_path} holds weights without the state of a training, as "
-                "convert writes them, so there is nothing to resume. Evaluate it, or predict."
-            )
-        datamodule: SegmentationDataModule = instantiate(config.dataset, _convert_="all")
-        net = instantiate(config.model, num_classes=len(datamodule.classes), _convert_="all")
-        facts = dataset_facts(datamodule)
-        module: EvaluationModule = instantiate(
-            config.module, net=net, **facts_for_module(facts), _convert_="all"
-        )
-        trainer = build_trainer(config, logger=config.logger)
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    module.metadata = metadata(plain, len(facts["classes"]), facts)
+    with request_errors():
+        datamodule: SegmentationDataModule = instantiate(config.dataset, _convert_="all")
+        facts = metadata(plain, dataset_facts(datamodule))
+        resumed = resumable(plain, facts, run_dir)
+        if resumed and resuming.is_finished(run_dir, plain["trainer"]):
+            print(f"{run_dir} is finished; its numbers are in results.json. To train longer, raise "
+                  "trainer.max_epochs; to train anew, choose another run_dir.")  # fmt: skip
+            return
+        module = build_module(config, facts, is_resumed=resumed is not None)
+        trainer = build_trainer(config, logger=config.logger)
     if trainer.is_global_zero:
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+        (run_dir / "results.json").unlink(missing_ok=True)  # of a shorter training
     track(trainer, module)
     try:
-        trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
+        trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
         best = best_checkpoint(trainer)
         trainer.validate(module, datamodule, ckpt_path=best, verbose=False, weights_only=True)
-        report(trainer, module, run_dir, source=best or "the weights as they are")
+        trained = resuming.duration(plain["trainer"])
+        source = best or "the weights as they are"
+        report(trainer, module, run_dir, source, trained=trained)
     finally:
         wandb.finish()  # or the next job of a sweep would write into this run
         leave_group()
+
+
+def resumable(plain: dict[str, Any], facts: dict[str, Any], run_dir: Path) -> Path | None:
+    """The checkpoint that this training goes on from, if there is one.
+
+    Raises:
+        RequestError: it cannot go on from there; the message says why.
+    """
+    found = resuming.find(plain["ckpt_path"], run_dir)
+    if found is None:
+        return None
+    path, content = found
+    resuming.refuse_differences(content["danet_lightning"], facts, path)
+    resuming.refuse_shorter(content, plain["trainer"], path)
+    return path
+
+
+def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) -> "EvaluationModule":
+    """The network, its loss and its optimizer, with the weights that the request asks for."""
+    options: dict[str, Any] = {"num_classes": len(facts["classes"])}
+    if (is_resumed or config.init_from) and "pretrained" in config.backbone:
+        options["backbone"] = {"pretrained": False}  # a file has better ones
+    net = instantiate(config.model, **options, _convert_="all")
+    if config.init_from and not is_resumed:
+        log.info(initialize(net, config.init_from))
+    module: EvaluationModule = instantiate(
+        config.module, net=net, **facts_for_module(facts), _convert_="all"
+    )
+    module.metadata = facts
+    return module
 
 
 def evaluate(config: DictConfig, run_dir: Path) -> None:

@@ -1,14 +1,17 @@
 """Weights & Biases, online where it can be, offline where it cannot, never in the way."""
 
+import json
 import logging
 import netrc
 import os
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
 import wandb
@@ -22,6 +25,36 @@ Mode = Literal["online", "offline", "disabled", "shared"]
 CONNECT_SECONDS = 5  # wandb itself waits 90 s for an unreachable server, then raises
 
 
+class ContinuedWandbLogger(WandbLogger):
+    """A W&B run whose own step is the number of the row, so that no row is written twice.
+
+    The charts are drawn over `trainer/global_step`, as always.
+
+    Args:
+        run: the run.
+        recorded: how many rows it holds from an earlier start.
+
+    Attributes:
+        rows: number of rows so far.
+    """
+
+    def __init__(self, run: Any, recorded: int) -> None:
+        super().__init__(experiment=run)
+        self.rows = 0
+        self._recorded = recorded
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Add a row, unless it is there already."""
+        if self.rows >= self._recorded:
+            self.experiment.log({**metrics, "trainer/global_step": step}, step=self.rows)
+        self.rows += 1
+
+    def continue_from(self, rows: int) -> None:
+        """Count on from a checkpoint."""
+        self.rows = rows
+
+
 def wandb_logger(
     save_dir: str,
     project: str = "danet_lightning",
@@ -30,7 +63,7 @@ def wandb_logger(
     group: str | None = None,
     tags: Sequence[str] = (),
 ) -> WandbLogger:
-    """Start a W&B run below `save_dir`/wandb; decided once, on the first process.
+    """Start a W&B run below `save_dir`/wandb, or go on with the one there; on the first process.
 
     WANDB_MODE wins. Without it the run is online if there is a key and the server answers within
     5 s, else offline, and the log says how to upload it later.
@@ -38,8 +71,11 @@ def wandb_logger(
     if getattr(rank_zero_only, "rank", 0) != 0:
         return WandbLogger(project=project)  # never starts a run
     mode, reason = choose_mode()
+    earlier = earlier_starts(Path(save_dir))
     run = wandb.init(
         dir=save_dir,
+        id=earlier[-1].name.rpartition("-")[2] if earlier else None,
+        resume="allow",
         project=project,
         entity=entity,
         name=name,
@@ -57,9 +93,29 @@ def wandb_logger(
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     run.define_metric("val/miou", step_metric="trainer/global_step", summary="max,last")
     if mode == "offline":
-        folder = Path(run.dir).parent
-        log.info(f"W&B: offline ({reason}). Upload the run later with: wandb sync '{folder}'")
-    return WandbLogger(experiment=run)
+        shown = " ".join(f"'{folder}'" for folder in [*earlier, Path(run.dir).parent])
+        log.info(f"W&B: offline ({reason}). Upload the run later with: wandb sync {shown}")
+    return ContinuedWandbLogger(run, max([run.step, *map(recorded_rows, earlier)]))
+
+
+def earlier_starts(save_dir: Path) -> list[Path]:
+    """The W&B folders of the run that a training in this folder goes on with, oldest first."""
+    if not any(save_dir.glob("*.ckpt")):
+        return []  # nothing to go on with
+    found = sorted((save_dir / "wandb").glob("*run-*-*"), key=lambda path: path.stat().st_mtime)
+    ids = {path.name.rpartition("-")[2] for path in found[-1:]}
+    return [path for path in found if path.name.rpartition("-")[2] in ids]
+
+
+def recorded_rows(folder: Path) -> int:
+    """How many rows of the run the transaction log in a W&B folder reaches to."""
+    tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(folder)]
+    result = subprocess.run(tool, capture_output=True, text=True, timeout=120)
+    try:
+        summary = json.loads(result.stdout)["summary"]
+    except (ValueError, KeyError):  # killed before anything was logged
+        return 0
+    return int(summary.get("_step", -1)) + 1
 
 
 def choose_mode() -> tuple[Mode, str]:

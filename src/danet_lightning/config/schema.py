@@ -68,7 +68,8 @@ class TrainConfig(CommandConfig):
 
     seed: NonNegativeInt
     batch_size: PositiveInt
-    ckpt_path: Checkpoint | None
+    ckpt_path: Literal["auto"] | Checkpoint | None
+    init_from: Checkpoint | None
     dataset: Node
     backbone: Node
     model: Node
@@ -201,10 +202,14 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
         yield "input", "give either your images or dataset=... split=..., those of a data set"
     ranks = processes(trainer) if isinstance(trainer, Mapping) else None
     batch_size = config.get("batch_size")
-    if form is TrainConfig and ranks and isinstance(batch_size, int) and batch_size % ranks:
-        near = max(batch_size // ranks, 1) * ranks
-        rule = f"must be divisible by the {ranks} processes of trainer.devices"
-        yield "batch_size", f"{batch_size} {rule}; {near} is"
+    parts = trainer.get("accumulate_grad_batches", 1) if isinstance(trainer, Mapping) else 1
+    if form is TrainConfig and ranks and type(batch_size) is int and type(parts) is int:
+        shares = ranks * max(parts, 1)
+        if batch_size % shares:
+            near = max(batch_size // shares, 1) * shares
+            rule = f"must be divisible by the {ranks} processes of trainer.devices"
+            rule += f" times trainer.accumulate_grad_batches={parts}" if parts > 1 else ""
+            yield "batch_size", f"{batch_size} {rule}; {near} is"
 
 
 def processes(trainer: Mapping[str, Any]) -> int | None:

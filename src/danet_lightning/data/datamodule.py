@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from lightning import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from danet_lightning.data.archive import Archive
 from danet_lightning.data.cache import cached
 from danet_lightning.data.dataset import Sample, SegmentationDataset, Source
-from danet_lightning.data.loader import SegmentationLoader, cores, start_worker
+from danet_lightning.data.loader import SegmentationLoader, TrainingLoader, cores, start_worker
 from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.transforms import training_transform
 from danet_lightning.errors import RequestError
@@ -148,7 +148,15 @@ class SegmentationDataModule(LightningDataModule, ABC):
         )
         sampler = EpochSampler(len(source), self.batch_size, *self._rank_and_world(), self.seed)
         dataset = SegmentationDataset(source, transform, self.seed)
-        return self._loader(dataset, sampler, sampler.batch_size_per_process)
+        parts = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+        if sampler.batch_size_per_process % parts:
+            raise RequestError(
+                f"trainer.accumulate_grad_batches={parts}: the {sampler.batch_size_per_process} "
+                f"images of a step on each process (batch_size={self.batch_size}) cannot be "
+                f"divided into {parts} parts. Choose a divisor."
+            )
+        share = sampler.batch_size_per_process // parts
+        return TrainingLoader(dataset, sampler, share, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return the images of `validation_split`."""
@@ -167,7 +175,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         source = self._source(split)
         sampler = EvaluationSampler(len(source), *self._rank_and_world())
         # One at a time: sizes differ, and an image's result must not depend on its neighbours.
-        return self._loader(SegmentationDataset(source), sampler, batch_size=1)
+        dataset = SegmentationDataset(source)
+        return SegmentationLoader(dataset, 1, sampler=sampler, **self._loader_options())
 
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
@@ -197,20 +206,15 @@ class SegmentationDataModule(LightningDataModule, ABC):
         # One process of a machine builds for all of them.
         return [place.expanduser() for place in places], cores() if self.workers else 0
 
-    def _loader(
-        self, dataset: SegmentationDataset, sampler: Sampler[Any], batch_size: int
-    ) -> DataLoader[Sample]:
+    def _loader_options(self) -> dict[str, Any]:
         workers = self._workers()
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return SegmentationLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=on_cuda,
-            worker_init_fn=start_worker,
-        )
+        return {
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": on_cuda,
+            "worker_init_fn": start_worker,
+        }
 
     def _rank_and_world(self) -> tuple[int, int]:
         trainer = self.trainer

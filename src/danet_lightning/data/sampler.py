@@ -45,6 +45,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.seed = seed
         self.epoch = 0
+        self.first_step = 0  # where the next iteration starts; the others start at 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration; Lightning calls it."""
@@ -57,7 +58,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         state = np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))
         order = np.random.default_rng(state).permutation(self.length).tolist()
         share = self.batch_size_per_process
-        for batch in range(self.length // self.batch_size):
+        first, self.first_step = self.first_step, 0
+        for batch in range(first, self.length // self.batch_size):
             start = batch * self.batch_size + self.rank * share
             for index in order[start : start + share]:
                 yield self.epoch, index
