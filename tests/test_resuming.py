@@ -1,12 +1,21 @@
 """Runs that are killed and started again: the same to the last bit as one that was left alone."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-
 from commands import danet
+
+from danet_lightning.data.loader import TrainingLoader
+from danet_lightning.data.sampler import EpochSampler
+from danet_lightning.errors import RequestError
+from danet_lightning.initialization import initialize
+from danet_lightning.models import DANet, dilated_resnet
+from danet_lightning.resuming import find
 
 TINY = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
@@ -18,7 +27,7 @@ TINY = [
 EVERY_STEP = "callbacks.last.every_minutes=1e-9"
 
 # A user's own callback, beside the command: it kills the run once at each of its moments.
-KILLER = '''
+KILLER = """
 import os, pathlib, signal
 from lightning import Callback
 
@@ -39,7 +48,7 @@ class Killer(Callback):
         self._at(trainer, "end")
     def on_validation_batch_end(self, trainer, *_):
         self._at(trainer, "validation")
-'''
+"""
 
 
 def killed_at(folder: Path, *moments: str, number: int = 9) -> list[str]:
@@ -100,11 +109,11 @@ def until_done(folder: Path, *arguments: str, starts: int) -> list:
 @pytest.mark.parametrize(
     "moments",
     [
-        ["start0"],
-        ["step2", "start3"],
-        ["end4"],
-        ["validation4", "start4"],
-        ["start5", "step6", "validation8"],
+        ["step2", "validation4"],
+        *(
+            pytest.param(moments, marks=pytest.mark.slow)
+            for moments in (["start0"], ["start1", "start3"], ["end4", "start4", "validation8"])
+        ),
     ],
     ids=" ".join,
 )
@@ -114,3 +123,197 @@ def test_killed_runs_end_as_undisturbed_ones(undisturbed, tmp_path, moments):
     )
     assert [result.returncode for result in results] == [-9] * len(moments) + [0]
     same_runs(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_killed_with_workers(undisturbed, tmp_path):
+    """Two workers have read ahead when the run is killed."""
+    workers = "dataset.workers=2"
+    results = until_done(
+        tmp_path, *TINY, EVERY_STEP, workers, *killed_at(tmp_path, "step1", "end6"), starts=3
+    )
+    assert [result.returncode for result in results] == [-9, -9, 0]
+    same_runs(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_two_killed_processes_end_as_undisturbed_ones(tmp_path):
+    pair = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    left_alone, killed = tmp_path / "left alone", tmp_path / "killed"
+    for folder in (left_alone, killed):
+        folder.mkdir()
+    until_done(left_alone, *TINY, *pair, starts=1)
+    arguments = [*TINY, EVERY_STEP, *pair, *killed_at(killed, "step2", "start5")]
+    results = until_done(killed, *arguments, starts=3)
+    assert [result.returncode for result in results] == [-9, -9, 0]
+    same_runs(left_alone / "run", killed / "run")
+
+
+@pytest.mark.slow
+def test_accumulated_gradients_are_not_lost(tmp_path):
+    halves = ["trainer.accumulate_grad_batches=2"]
+    left_alone, killed = tmp_path / "left alone", tmp_path / "killed"
+    for folder in (left_alone, killed):
+        folder.mkdir()
+    until_done(left_alone, *TINY, *halves, starts=1)
+    until_done(killed, *TINY, EVERY_STEP, *halves, *killed_at(killed, "start2"), starts=2)
+    same_runs(left_alone / "run", killed / "run")
+
+
+@pytest.mark.slow
+def test_unreadable_last_checkpoint_falls_back(undisturbed, tmp_path):
+    """To the best one, which is older; the rows after it are written again."""
+    arguments = [*TINY, EVERY_STEP, *killed_at(tmp_path, "end7")]
+    killed = danet("train", *arguments, "run_dir=run", cwd=tmp_path)
+    assert killed.returncode == -9, killed.stderr
+    last = tmp_path / "run" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    result = danet("train", *arguments, "run_dir=run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "last.ckpt" in result.stderr + result.stdout
+    assert "Going on from" in result.stderr + result.stdout
+    same_runs(undisturbed, tmp_path / "run")
+
+
+def test_finished_run_says_so(undisturbed):
+    before = (undisturbed / "last.ckpt").stat().st_mtime
+    result = danet("train", *TINY, "run_dir=run", cwd=undisturbed.parent)
+    assert result.returncode == 0, result.stderr
+    assert "run is finished" in result.stdout
+    assert (undisturbed / "last.ckpt").stat().st_mtime == before
+
+
+@pytest.mark.slow
+def test_moved_and_longer_run_keeps_its_best(undisturbed, tmp_path):
+    """On another machine the folder has another name; the rows and the best epoch move with it."""
+    shutil.copytree(undisturbed, tmp_path / "elsewhere")
+    result = danet("train", *TINY, "run_dir=elsewhere", "trainer.max_epochs=3", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = (tmp_path / "elsewhere" / "metrics.csv").read_text().splitlines()
+    assert rows[:11] == (undisturbed / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 16  # 3 epochs of 4 steps and a validation
+    column = rows[0].split(",").index("val/miou")
+    best = max(float(value) for row in rows[1:] if (value := row.split(",")[column]))
+    assert json.loads((tmp_path / "elsewhere" / "results.json").read_text())["miou"] == best
+
+
+@pytest.mark.slow
+def test_wandb_run_goes_on(tmp_path):
+    """One run id, each row once, although a part of the run was computed twice."""
+    rare = ["logger=wandb", "callbacks.last.every_minutes=10"]  # only the validations save
+    until_done(tmp_path, *TINY, *rare, *killed_at(tmp_path, "start3", "start6"), starts=3)
+    folders = sorted((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert len(folders) == 3
+    assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1
+    steps = []
+    for folder in folders:
+        tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+        shown = subprocess.run(tool, capture_output=True, text=True, timeout=120, check=True)
+        records = map(json.loads, shown.stdout.splitlines())
+        steps += [r["history"]["step"]["num"] for r in records if r["type"] == "history"]
+    assert steps == list(range(12))  # 8 steps, 2 validations, 2 pictures
+
+
+# ---- what is refused
+
+
+def refused(*arguments: str, cwd: Path) -> str:
+    result = danet("train", *TINY, *arguments, cwd=cwd)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("backbone=resnet34", "backbone.name: resnet18 in the checkpoint, resnet34 now"),
+        ("model.pam=false", "model.pam: True in the checkpoint, False now"),
+        ("optimizer.lr=0.5", "optimizer.lr: 0.001 in the checkpoint, 0.5 now"),
+        ("dataset.flip=0.25", "dataset.flip: 0.5 in the checkpoint, 0.25 now"),
+        ("seed=3", "seed: 0 in the checkpoint, 3 now"),
+    ],
+)
+def test_another_training_is_refused(undisturbed, change, told):
+    said = refused("run_dir=run", change, cwd=undisturbed.parent)
+    assert told in said
+    assert len([line for line in said.splitlines() if " in the checkpoint, " in line]) == 1
+    assert "init_from" in said
+
+
+def test_another_data_set_is_refused_with_its_classes(undisturbed, tmp_path):
+    result = danet(
+        "train", "dataset=folder", f"dataset.root={tmp_path}", "dataset.classes=[road,sky]",
+        "trainer=cpu", "logger=csv", "run_dir=run", cwd=undisturbed.parent,
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr
+    assert "classes: ['road', 'sidewalk'" in result.stderr
+    assert "dataset._target_: danet_lightning.data.scenes.Scenes in the checkpoint" in result.stderr
+
+
+def test_shorter_training_is_refused(undisturbed):
+    said = refused("run_dir=run", "trainer.max_epochs=1", cwd=undisturbed.parent)
+    assert "trainer.max_epochs=1" in said
+    assert "has done 2" in said
+
+
+def test_missing_images_are_refused(undisturbed, tmp_path):
+    """Scenes knows its number by the configuration, a folder would not."""
+    loader = TrainingLoader({(0, i): i for i in range(8)}, EpochSampler(8, 2), 2)
+    loader.load_state_dict({"batches": 3, "images": 8})
+    assert len(list(loader)) == 1
+    with pytest.raises(RequestError, match="trained on 7 images, and there are 8"):
+        loader.load_state_dict({"batches": 3, "images": 7})
+
+
+def test_new_training_does_not_overwrite_an_old_one(undisturbed):
+    said = refused("run_dir=run", "ckpt_path=null", cwd=undisturbed.parent)
+    assert "holds a training already" in said
+
+
+def test_folder_without_a_readable_checkpoint_is_refused(tmp_path):
+    (tmp_path / "last.ckpt").write_bytes(b"half")
+    with pytest.raises(RequestError, match=r"no checkpoint of .* can be read"):
+        find("auto", tmp_path)
+
+
+# ---- a new training from old weights
+
+
+def test_init_from_takes_the_weights(undisturbed, tmp_path):
+    best = undisturbed / "best.ckpt"
+    weights = torch.load(best, weights_only=True)["state_dict"]
+
+    result = danet(
+        "train", *TINY, f"init_from={best}", "run_dir=new", "+trainer.max_steps=1",
+        "optimizer.lr=0.0", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "tensors taken from" in result.stdout
+    assert "left random" not in result.stdout
+    content = torch.load(tmp_path / "new" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 1
+    for name, tensor in content["state_dict"].items():
+        if not name.endswith(("_mean", "_var", "_tracked")):  # batch statistics, of one step more
+            assert torch.equal(tensor, weights[name]), name
+
+
+def test_class_layers_start_anew_for_other_classes(undisturbed):
+    def net(classes: int) -> DANet:
+        backbone = dilated_resnet("resnet18", pretrained=False)
+        return DANet(backbone, num_classes=classes)
+
+    other, fresh = net(5), net(5)
+    fresh.load_state_dict(other.state_dict())
+    told = initialize(other, undisturbed / "best.ckpt")
+    weights = torch.load(undisturbed / "best.ckpt", weights_only=True)["state_dict"]
+    changed = [
+        name for name, tensor in other.state_dict().items()
+        if not torch.equal(tensor, weights[f"net.{name}"])
+    ]  # fmt: skip
+    assert len(changed) == 6  # weight and bias of fused, position and channel
+    for name in changed:
+        assert torch.equal(other.state_dict()[name], fresh.state_dict()[name])
+        assert name in told
+    assert "of another shape, left random" in told

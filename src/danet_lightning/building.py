@@ -1,4 +1,4 @@
-"""Build what a configuration or a checkpoint describes, and say what was wrong with the request."""
+"""Build what a configuration or a checkpoint describes, and say what was wrong."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning import checkpoint
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 
 
 def build_over(own: Mapping[str, Any], given: DictConfig, trusted: Sequence[str]) -> Any:
@@ -43,6 +43,21 @@ def request_errors() -> Iterator[None]:
         raise RequestError(f"{cause} (while building {full_key(error)})") from error
     except (ValueError, FileNotFoundError, TypeError) as error:
         raise RequestError(str(error)) from error
+
+
+@contextmanager
+def run_errors() -> Iterator[None]:
+    """What torch says at length while a network is trained, told as an option and its remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        operation = str(error).partition(", but")[0]
+        raise RunError(
+            f"trainer.deterministic: {operation}. Use another accelerator, or "
+            "trainer.deterministic=warn to be told of such operations and go on."
+        ) from error
 
 
 def full_key(error: InstantiationException) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -72,9 +71,7 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != "fit":
-            self._leave_at_once()
-        elif not trainer.sanity_checking:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._rows = self._count_rows(trainer)
             self._save(trainer)
 
@@ -83,6 +80,9 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any
     ) -> None:
         if self._signal:  # what was saved before this validation is all there is to save
+            launcher = trainer.strategy.launcher
+            if trainer.is_global_zero and launcher is not None:
+                launcher.kill(self._signal)  # the others may not have been told
             self._leave(trainer, self._signal)
 
     @override
@@ -109,6 +109,9 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         if trainer.state.fn != "fit":
             return
+        here = self.path.resolve().parent
+        if Path(str(trainer.ckpt_path)).resolve().parent == here:
+            self._follow(checkpoint["callbacks"], str(here))
         loop = checkpoint["loops"]["fit_loop"]["state_dict"]
         self._loader = next(iter(loop.get("combined_loader", [])), {})
         for logger in trainer.loggers:
@@ -117,6 +120,16 @@ class LastCheckpoint(Checkpoint):
                 logger.continue_from(rows)  # type: ignore[attr-defined]
 
     # ----
+
+    def _follow(self, states: dict[str, dict[str, Any]], here: str) -> None:
+        """Rename the run folder in the callbacks' states: it may have moved with its checkpoint."""
+        for state in states.values():
+            there = state.get("dirpath", here)
+            for key, value in state.items():
+                if isinstance(value, str):
+                    state[key] = value.replace(there, here, 1)
+                elif key == "best_k_models":
+                    state[key] = {p.replace(there, here, 1): score for p, score in value.items()}
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -132,10 +145,6 @@ class LastCheckpoint(Checkpoint):
         if self._signal and number == signal.SIGINT:
             raise KeyboardInterrupt  # the second Ctrl-C does not wait for the step
         self._signal = number
-
-    def _leave_at_once(self) -> None:
-        for number in SIGNALS:
-            signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
     def _agree(self, trainer: Trainer, number: int, due: bool) -> tuple[int, bool]:
         """The largest of what the processes want: all of them have to save at the same step."""

@@ -197,7 +197,7 @@ class SegmentationModule(EvaluationModule):
 
     def _poly(self, lr: float) -> Callable[[int], float]:
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        floor = self.eta_min / lr
+        floor = self.eta_min / lr if lr else 1.0
         return lambda i: floor + (1 - floor) * (1 - min(i, total) / total) ** self.poly_power
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

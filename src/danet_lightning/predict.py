@@ -1,5 +1,6 @@
 """Segment your own images into index PNGs and overlays."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,18 +14,28 @@ def predict(config: DictConfig, run_dir: Path) -> None:
     """Predict `config.input` or a split; exit code 1 if an image had to be skipped."""
     from danet_lightning import checkpoint, prediction, submission
     from danet_lightning.building import build_over, request_errors
+    from danet_lightning.sharing import Team
 
-    device = prediction.choose_device(config.device)
     content = checkpoint.read(config.ckpt_path)
     net = checkpoint.restore(content, config.trusted)
     with request_errors():
         own = content["danet_lightning"]["config"]
         net.protocol = build_over(own["protocol"], config.protocol, config.trusted)
         work = submission.plan(config, net, own)
+    team = Team(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", config.devices)))
+    device = prediction.choose_device(team.device)
     prediction.prepare_output(config.output)
     skipped = prediction.predict_images(
-        net, work.jobs, device, config.opacity, work.ids, work.has_palette
+        net,
+        team.share(work.jobs),
+        device,
+        config.opacity,
+        work.ids,
+        work.has_palette,
     )
+    skipped = team.collect(skipped)
+    if team.rank:
+        return
     done = len(work.jobs) - len(skipped)
     print(f"{done} of {len(work.jobs)} images segmented into {config.output}")
     if skipped:

@@ -1,6 +1,8 @@
 """Build what a configuration describes, and run it."""
 
 import logging
+import signal
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import distributed
 
 from danet_lightning import checkpoint, resuming
-from danet_lightning.building import build_over, request_errors
+from danet_lightning.building import build_over, request_errors, run_errors
 from danet_lightning.errors import RequestError
 from danet_lightning.initialization import initialize
 from danet_lightning.provenance import dataset_facts, facts_for_module, metadata
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 def fit(config: DictConfig, run_dir: Path) -> None:
     """Train, or go on with a training, then evaluate the best checkpoint and report it."""
     quiet()
+    leave_on_sigterm()
     seed_everything(config.seed, workers=True, verbose=False)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     with request_errors():
@@ -46,12 +49,12 @@ def fit(config: DictConfig, run_dir: Path) -> None:
         (run_dir / "results.json").unlink(missing_ok=True)  # of a shorter training
     track(trainer, module)
     try:
-        trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
-        best = best_checkpoint(trainer)
-        trainer.validate(module, datamodule, ckpt_path=best, verbose=False, weights_only=True)
+        with run_errors():
+            trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
+            best = best_checkpoint(trainer)
+            trainer.validate(module, datamodule, ckpt_path=best, verbose=False, weights_only=True)
         trained = resuming.duration(plain["trainer"])
-        source = best or "the weights as they are"
-        report(trainer, module, run_dir, source, trained=trained)
+        report(trainer, module, run_dir, best or "the weights as they are", trained=trained)
     finally:
         wandb.finish()  # or the next job of a sweep would write into this run
         leave_group()
@@ -90,6 +93,7 @@ def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) ->
 def evaluate(config: DictConfig, run_dir: Path) -> None:
     """Evaluate a checkpoint on a split; the same path as validation during training."""
     quiet()
+    leave_on_sigterm()
     with request_errors():
         content = checkpoint.read(config.ckpt_path)
         net = checkpoint.restore(content, config.trusted)
@@ -145,6 +149,11 @@ def leave_group() -> None:
 def best_checkpoint(trainer: Trainer) -> str | None:
     """Path of the best checkpoint; None when nothing was trained (trainer.max_epochs=0)."""
     return getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+
+
+def leave_on_sigterm() -> None:
+    """End where Lightning would take note of the signal and go on; training has its own way."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def quiet() -> None:

@@ -111,6 +111,7 @@ class PredictConfig(DataConfig):
     format: dict[str, Any]
     protocol: dict[str, Any]
     device: str
+    devices: PositiveInt
     opacity: Annotated[float, Field(ge=0, le=1)]
     seed: NonNegativeInt
     trusted: tuple[str, ...] = ()

@@ -99,7 +99,6 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.cache = cache
         self.cache_dir = cache_dir
         self.validation_split = "val"
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than ranks
         self._sources: dict[str, Source] = {}
 
     @abstractmethod

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from danet_lightning.data.sampler import UNCOUNTED
+
 Pixels = NDArray[np.uint8]
+
+IGNORE = 255  # pixels with this label count in no loss and no metric
 
 
 class Sample(TypedDict):
@@ -73,6 +77,9 @@ class SegmentationDataset(Dataset[Sample]):
         return len(self.source)
 
     def __getitem__(self, address: Any) -> Sample:
+        if address == UNCOUNTED:
+            image, mask = self.source.read(0)
+            return _sample(image, np.full_like(mask, IGNORE), self.source.name(0))
         if self.transform is None:
             image, mask = self.source.read(address)
             return _sample(image, mask, self.source.name(address))

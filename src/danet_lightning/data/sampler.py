@@ -1,6 +1,6 @@
 """Which image each process reads and when: a function of the seed, never of the process count."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -65,10 +65,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
                 yield self.epoch, index
 
 
+UNCOUNTED = -1  # the address of a sample without labels
+
+
 class EvaluationSampler(Sampler[int]):
     """One process's share of the images to evaluate: each image once over all, none repeated.
 
-    Shares differ by one image where they must, and are empty with fewer images than processes.
+    Shares differ by one image where they must. With fewer images than processes, some have a
+    sample without labels instead: Lightning leaves a process without any out of the evaluation,
+    and the others would wait for it when the counts are summed.
 
     Args:
         length: Number of images.
@@ -77,7 +82,7 @@ class EvaluationSampler(Sampler[int]):
     """
 
     def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
-        self.share = range(rank, length, world)
+        self.share: Sequence[int] = range(rank, length, world) or [UNCOUNTED]
 
     def __len__(self) -> int:
         return len(self.share)

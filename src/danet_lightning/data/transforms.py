@@ -16,9 +16,9 @@ from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from danet_lightning.data.dataset import IGNORE
 from danet_lightning.data.photometric import PhotometricDistortion
 
-IGNORE = 255
 REDRAWS = 10  # as in MMSegmentation's RandomCrop, which takes the last one whatever it shows
 
 

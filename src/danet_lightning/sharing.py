@@ -1,0 +1,58 @@
+"""The images of a prediction, shared between processes: each image is one process's."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from danet_lightning.errors import RequestError
+
+T = TypeVar("T")
+
+
+class Team:
+    """The processes that predict together; without others, nothing of Lightning is imported.
+
+    Args:
+        device: "auto", "cpu", "cuda" or, for a single process, any that torch knows.
+        devices: number of processes, each on a device of its own; under torchrun, its number.
+
+    Attributes:
+        rank: number of this process.
+        device: of this process.
+
+    Raises:
+        RequestError: one device is named, or not so many are there.
+    """
+
+    def __init__(self, device: str, devices: int) -> None:
+        self.rank, self.size = 0, devices
+        self.device = device
+        if devices == 1:
+            return
+        if device not in ("auto", "cpu", "cuda"):
+            raise RequestError(f"device={device}: {devices} devices need auto, cpu or cuda.")
+        from lightning.fabric import Fabric
+
+        is_cpu = device == "cpu" or not torch.cuda.is_available()
+        if not is_cpu and devices > torch.cuda.device_count():
+            raise RequestError(f"devices={devices}: there are {torch.cuda.device_count()}.")
+        accelerator = "cpu" if is_cpu else "cuda"
+        fabric = Fabric(accelerator=accelerator, devices=devices, strategy="ddp")
+        fabric.launch()
+        self.rank, self.size = fabric.global_rank, fabric.world_size
+        self.device = str(fabric.device)
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's part of a list; the parts of all make the whole."""
+        return list(items[self.rank :: self.size])
+
+    def collect(self, items: Sequence[T]) -> list[T]:
+        """The parts of all processes together, when all of them have come here."""
+        if self.size == 1:
+            return list(items)
+        parts: list[list[T]] = [[] for _ in range(self.size)]
+        distributed.all_gather_object(parts, list(items))
+        distributed.destroy_process_group()
+        return [item for part in parts for item in part]

@@ -1,0 +1,147 @@
+"""One, two and three processes: the same counts, the same files, the same step."""
+
+import json
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import danet, start
+from PIL import Image
+from test_resuming import TINY
+
+pytestmark = pytest.mark.ddp
+
+
+def together(world: int, verb: str, *arguments: str, cwd: Path) -> list:
+    """Run a command in several processes that torchrun would start, without torchrun's imports."""
+    if world == 1:
+        return [danet(verb, *arguments, cwd=cwd)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {
+        "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test",
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                start(verb, *arguments, cwd=cwd, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+            )
+            for rank in range(world)
+        ]
+        results = [process.wait(200) for process in running]
+    for result in results:
+        assert result.returncode == 0, result.stderr
+    return results
+
+
+def devices(world: int) -> list[str]:
+    return ["trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={world}"]
+
+
+def matrix_of(run: Path) -> list[list[int]]:
+    return json.loads((run / "results.json").read_text())["confusion_matrix"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    result = danet("train", *TINY, "trainer.max_epochs=1", "run_dir=run", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "run"
+
+
+@pytest.mark.parametrize("images", [5, 2], ids=["odd count", "fewer images than processes"])
+def test_evaluate_counts_each_image_once(trained, tmp_path, images):
+    found = []
+    for world in (1, 2, 3):
+        run = tmp_path / str(world)
+        together(
+            world, "evaluate", f"ckpt_path={trained}/best.ckpt", f"run_dir={run}",
+            f"+dataset.val_images={images}", *devices(world), cwd=tmp_path,
+        )  # fmt: skip
+        found.append(matrix_of(run))
+    assert found[0] == found[1] == found[2]
+    assert sum(map(sum, found[0])) > 0
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_fit_counts_each_image_once(tmp_path, world):
+    """The counts of the last validation are those of a single process on the same weights."""
+    together(
+        world, "train", *TINY, *devices(world), "trainer.max_epochs=1", "batch_size=6",
+        "dataset.val_images=2", "run_dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    danet("evaluate", "ckpt_path=run/best.ckpt", "run_dir=alone", "trainer=cpu", cwd=tmp_path)
+    assert matrix_of(tmp_path / "run") == matrix_of(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("count", [5, 2], ids=["odd count", "fewer images than processes"])
+def test_predict_writes_each_image_once(trained, tmp_path, count):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{index}.png")
+    written = []
+    for world in (1, 2, 3):
+        results = together(
+            world, "predict", f"ckpt_path={trained}/best.ckpt", "input=photos",
+            f"output=out{world}", "device=cpu", cwd=tmp_path,
+        )  # fmt: skip
+        said = [result.stdout for result in results if "segmented" in result.stdout]
+        assert said == [f"{count} of {count} images segmented into out{world}\n"]
+        written.append({p.name: p.read_bytes() for p in (tmp_path / f"out{world}").iterdir()})
+    assert len(written[0]) == 2 * count
+    assert written[0] == written[1] == written[2]
+
+
+# ---- the same optimizer step
+
+# Batch statistics are each process's own on a CPU; labels are ignored very unevenly.
+FROZEN = """
+from lightning import Callback
+from torch import nn
+
+class Frozen(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+        for image, mask in zip(batch["image"], batch["mask"]):
+            mask[int(image.float().mean()) % 5 * 7 + 1:] = 255
+"""
+STEP = [
+    *TINY, "batch_size=4", "model.dropout=0", "optimizer=sgd", "optimizer.lr=0.01",
+    "+trainer.max_steps=2", "+callbacks.frozen._target_=frozen.Frozen",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
+    """The weights after two steps of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "frozen.py").write_text(FROZEN)
+    together(1, "train", *STEP, "run_dir=run", cwd=folder)
+    return torch.load(folder / "run" / "last.ckpt", weights_only=True), folder
+
+
+@pytest.mark.parametrize(("world", "parts"), [(2, 1), (1, 4), (2, 2)])
+def test_step_of_one_global_batch(alone, tmp_path, world, parts):
+    """Processes and accumulated parts: the mean over the labelled pixels of the global batch."""
+    reference, _ = alone
+    (tmp_path / "frozen.py").write_text(FROZEN)
+    together(
+        world, "train", *STEP, *devices(world), f"trainer.accumulate_grad_batches={parts}",
+        "run_dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    found = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert found["global_step"] == reference["global_step"] == 2
+    for name, tensor in reference["state_dict"].items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(found["state_dict"][name], tensor, rtol=0, atol=1e-6)
