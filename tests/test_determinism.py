@@ -9,8 +9,8 @@ from danet_lightning.provenance import PACKAGES
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_and_how_they_start_change_nothing(undisturbed, tmp_path, method):  # noqa: F811
+@pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
+def test_workers_and_how_they_start_change_nothing(undisturbed, tmp_path, method, workers):  # noqa: F811
     (tmp_path / "starting.py").write_text(
         "import multiprocessing\n"
         "from lightning import Callback\n"
@@ -19,8 +19,8 @@ def test_workers_and_how_they_start_change_nothing(undisturbed, tmp_path, method
         "        multiprocessing.set_start_method(method, force=True)\n"
     )
     result = danet(
-        "train", *TINY, "dataset.workers=2", "+callbacks.starting._target_=starting.Starting",
-        f"+callbacks.starting.method={method}", "run_dir=run", cwd=tmp_path,
+        "train", *TINY, f"dataset.workers={workers}", f"+callbacks.starting.method={method}",
+        "+callbacks.starting._target_=starting.Starting", "run_dir=run", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     same_tensors(undisturbed / "last.ckpt", tmp_path / "run" / "last.ckpt")

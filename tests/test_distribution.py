@@ -1,47 +1,17 @@
 """One, two and three processes: the same counts, the same files, the same step."""
 
 import json
-import socket
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from commands import danet, start
+from commands import danet
 from PIL import Image
+from processes import devices, succeed
 from test_resuming import TINY
 
 pytestmark = pytest.mark.ddp
-
-
-def together(world: int, verb: str, *arguments: str, cwd: Path) -> list:
-    """Run a command in several processes that torchrun would start, without torchrun's imports."""
-    if world == 1:
-        return [danet(verb, *arguments, cwd=cwd)]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {
-        "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "GROUP_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test",
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    with ExitStack() as stack:
-        running = [
-            stack.enter_context(
-                start(verb, *arguments, cwd=cwd, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
-            )
-            for rank in range(world)
-        ]
-        results = [process.wait(200) for process in running]
-    for result in results:
-        assert result.returncode == 0, result.stderr
-    return results
-
-
-def devices(world: int) -> list[str]:
-    return ["trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={world}"]
 
 
 def matrix_of(run: Path) -> list[list[int]]:
@@ -61,7 +31,7 @@ def test_evaluate_counts_each_image_once(trained, tmp_path, images):
     found = []
     for world in (1, 2, 3):
         run = tmp_path / str(world)
-        together(
+        succeed(
             world, "evaluate", f"ckpt_path={trained}/best.ckpt", f"run_dir={run}",
             f"+dataset.val_images={images}", *devices(world), cwd=tmp_path,
         )  # fmt: skip
@@ -73,7 +43,7 @@ def test_evaluate_counts_each_image_once(trained, tmp_path, images):
 @pytest.mark.parametrize("world", [2, 3])
 def test_fit_counts_each_image_once(tmp_path, world):
     """The counts of the last validation are those of a single process on the same weights."""
-    together(
+    succeed(
         world, "train", *TINY, *devices(world), "trainer.max_epochs=1", "batch_size=6",
         "dataset.val_images=2", "run_dir=run", cwd=tmp_path,
     )  # fmt: skip
@@ -90,7 +60,7 @@ def test_predict_writes_each_image_once(trained, tmp_path, count):
         Image.fromarray(pixels).save(photos / f"{index}.png")
     written = []
     for world in (1, 2, 3):
-        results = together(
+        results = succeed(
             world, "predict", f"ckpt_path={trained}/best.ckpt", "input=photos",
             f"output=out{world}", "device=cpu", cwd=tmp_path,
         )  # fmt: skip
@@ -127,7 +97,7 @@ def alone(tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
     """The weights after two steps of one process."""
     folder = tmp_path_factory.mktemp("alone")
     (folder / "frozen.py").write_text(FROZEN)
-    together(1, "train", *STEP, "run_dir=run", cwd=folder)
+    succeed(1, "train", *STEP, "run_dir=run", cwd=folder)
     return torch.load(folder / "run" / "last.ckpt", weights_only=True), folder
 
 
@@ -136,7 +106,7 @@ def test_step_of_one_global_batch(alone, tmp_path, world, parts):
     """Processes and accumulated parts: the mean over the labelled pixels of the global batch."""
     reference, _ = alone
     (tmp_path / "frozen.py").write_text(FROZEN)
-    together(
+    succeed(
         world, "train", *STEP, *devices(world), f"trainer.accumulate_grad_batches={parts}",
         "run_dir=run", cwd=tmp_path,
     )  # fmt: skip

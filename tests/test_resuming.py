@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from commands import danet
+from processes import devices, succeed, together
 
 from danet_lightning.data.loader import TrainingLoader
 from danet_lightning.data.sampler import EpochSampler
 from danet_lightning.errors import RequestError
 from danet_lightning.initialization import initialize
+from danet_lightning.metrics_file import MetricsFile
 from danet_lightning.models import DANet, dilated_resnet
 from danet_lightning.resuming import find
 
@@ -136,17 +138,18 @@ def test_killed_with_workers(undisturbed, tmp_path):
     same_runs(undisturbed, tmp_path / "run")
 
 
-@pytest.mark.slow
 @pytest.mark.ddp
 def test_two_killed_processes_end_as_undisturbed_ones(tmp_path):
-    pair = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     left_alone, killed = tmp_path / "left alone", tmp_path / "killed"
     for folder in (left_alone, killed):
         folder.mkdir()
-    until_done(left_alone, *TINY, *pair, starts=1)
-    arguments = [*TINY, EVERY_STEP, *pair, *killed_at(killed, "step2", "start5")]
-    results = until_done(killed, *arguments, starts=3)
-    assert [result.returncode for result in results] == [-9, -9, 0]
+    arguments = [*TINY, *devices(2), "run_dir=run"]
+    succeed(2, "train", *arguments, cwd=left_alone)
+    arguments += [EVERY_STEP, *killed_at(killed, "step2", "start5")]
+    for _ in range(2):
+        ended = together(2, "train", *arguments, cwd=killed)
+        assert [result.returncode for result in ended] == [-9, -9], ended[0].stderr
+    succeed(2, "train", *arguments, cwd=killed)
     same_runs(left_alone / "run", killed / "run")
 
 
@@ -213,6 +216,34 @@ def test_wandb_run_goes_on(tmp_path):
         records = map(json.loads, shown.stdout.splitlines())
         steps += [r["history"]["step"]["num"] for r in records if r["type"] == "history"]
     assert steps == list(range(12))  # 8 steps, 2 validations, 2 pictures
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_each_row_once(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rare = ["logger=tensorboard", "callbacks.last.every_minutes=10"]
+    until_done(tmp_path, *TINY, *rare, *killed_at(tmp_path, "start6"), starts=2)
+    shown = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [event.step for event in shown.Scalars("train/loss")] == list(range(8))
+    assert [event.step for event in shown.Scalars("val/miou")] == [3, 7]
+
+
+def test_rows_of_a_file_are_those_of_the_checkpoint(tmp_path):
+    """Cut back, and with a column that only later rows had; text stays as it was written."""
+    file = MetricsFile(str(tmp_path))
+    for step in range(3):
+        file.log_metrics({"loss": 0.1 + 0.2, "epoch": 0}, step)
+    file.log_metrics({"miou": 1 / 3, "epoch": 0}, 2)
+    file.save()
+    again = MetricsFile(str(tmp_path))
+    again.continue_from(2)
+    again.log_metrics({"loss": 0.5, "epoch": 0}, 2)
+    again.save()
+    assert again.path.read_text() == (
+        "epoch,loss,step\n0,0.30000000000000004,0\n0,0.30000000000000004,1\n0,0.5,2\n"
+    )
+    assert again.rows == 3
 
 
 # ---- what is refused

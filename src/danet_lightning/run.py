@@ -37,12 +37,14 @@ def fit(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         datamodule: SegmentationDataModule = instantiate(config.dataset, _convert_="all")
         facts = metadata(plain, dataset_facts(datamodule))
-        resumed = resumable(plain, facts, run_dir)
+        resumed, step = resumable(plain, facts, run_dir)
         if resumed and resuming.is_finished(run_dir, plain["trainer"]):
             print(f"{run_dir} is finished; its numbers are in results.json. To train longer, raise "
                   "trainer.max_epochs; to train anew, choose another run_dir.")  # fmt: skip
             return
         module = build_module(config, facts, is_resumed=resumed is not None)
+        if resumed and "tensorboard" in config.logger:
+            config.logger.tensorboard.purge_step = step
         trainer = build_trainer(config, logger=config.logger)
     if trainer.is_global_zero:
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
@@ -60,19 +62,21 @@ def fit(config: DictConfig, run_dir: Path) -> None:
         leave_group()
 
 
-def resumable(plain: dict[str, Any], facts: dict[str, Any], run_dir: Path) -> Path | None:
-    """The checkpoint that this training goes on from, if there is one.
+def resumable(
+    plain: dict[str, Any], facts: dict[str, Any], run_dir: Path
+) -> tuple[Path | None, int]:
+    """The checkpoint that this training goes on from, if there is one, and its step.
 
     Raises:
         RequestError: it cannot go on from there; the message says why.
     """
     found = resuming.find(plain["ckpt_path"], run_dir)
     if found is None:
-        return None
+        return None, 0
     path, content = found
     resuming.refuse_differences(content["danet_lightning"], facts, path)
     resuming.refuse_shorter(content, plain["trainer"], path)
-    return path
+    return path, content["global_step"]
 
 
 def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) -> "EvaluationModule":
