@@ -47,13 +47,13 @@ def finish(folder: Path, overrides: list[str]) -> Path:
 
 def kill(folder: Path, overrides: list[str]) -> str | None:
     """Start and kill; returns where it was, or None if the training ended before that."""
+    (part := folder / "run" / "last.ckpt.part").unlink(missing_ok=True)  # of the kill before
     process = start(folder, overrides)
     assert process.stderr is not None
-    phase = "starting"
+    phase, shown = "starting", b""
     if random.random() < 0.1:
         time.sleep(random.uniform(0, 5))
     else:
-        shown = b""
         while b"train:" not in shown and (chunk := process.stderr.read1()):
             shown += chunk
         phase = f"training {random.uniform(0, LONGEST):.2f} s"
@@ -66,7 +66,7 @@ def kill(folder: Path, overrides: list[str]) -> str | None:
         return None
     if process.returncode:
         sys.exit(f"ended with {process.returncode} by itself: {shown.decode()}")
-    is_writing = (folder / "run" / "last.ckpt.part").exists()
+    is_writing = part.exists()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return f"{phase}{', writing a checkpoint' if is_writing else ''}"

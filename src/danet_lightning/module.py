@@ -3,6 +3,7 @@
 B: images, C: classes, H, W: pixels.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from danet_lightning.errors import RequestError
 from danet_lightning.inference import EvaluationProtocol, normalize
 from danet_lightning.losses import labelled_pixels
 from danet_lightning.metrics import ConfusionMatrix, class_iou, scores
@@ -30,6 +32,9 @@ class EvaluationModule(LightningModule):
         mean: RGB mean on the 0..255 scale.
         std: RGB standard deviation on the 0..255 scale.
         protocol: how predictions are obtained.
+
+    Raises:
+        TypeError: protocol cannot be called or described.
     """
 
     def __init__(
@@ -40,6 +45,10 @@ class EvaluationModule(LightningModule):
         std: Sequence[float],
         protocol: EvaluationProtocol,
     ) -> None:
+        if not isinstance(protocol, EvaluationProtocol):
+            raise TypeError(
+                f"protocol {protocol!r} is no danet_lightning.inference.EvaluationProtocol"
+            )
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
         # what images are normalised by says what black is, which a protocol may pad with
@@ -76,7 +85,7 @@ class EvaluationModule(LightningModule):
         exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
         self.log_dict(exact, logger=False)
         # evaluating a checkpoint after the fit is no further point of the curves
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self.record(values, self.trainer.global_step - 1)
 
     def record(self, values: Mapping[str, float], step: int) -> None:
@@ -108,6 +117,9 @@ class SegmentationModule(EvaluationModule):
             and eta_min is added (MMSegmentation's schedule).
         decay_gamma: whether weight decay applies to the branches' gamma too.
         seed: of dropout, which is a function of (seed, epoch, batch, process).
+
+    Raises:
+        TypeError: protocol or loss cannot be called as they have to be.
     """
 
     def __init__(
@@ -126,6 +138,7 @@ class SegmentationModule(EvaluationModule):
         seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(net, classes, mean, std, protocol)
+        _check_loss(loss)
         self.loss = loss
         self.optimizer = optimizer
         self.head_lr_factor = head_lr_factor
@@ -184,7 +197,12 @@ class SegmentationModule(EvaluationModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD groups for backbone, head and gamma; poly schedule over every iteration."""
-        optimizer = self.optimizer(self._parameter_groups())
+        try:
+            optimizer = self.optimizer(self._parameter_groups())
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"optimizer: {error}") from error
+        if not isinstance(optimizer, Optimizer):
+            raise RequestError(f"optimizer: makes a {type(optimizer).__name__}, not an Optimizer")
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_factor")
         schedule = LambdaLR(
@@ -224,3 +242,11 @@ class SegmentationModule(EvaluationModule):
         if not self.decay_gamma:
             options["gamma"]["weight_decay"] = 0.0
         return [{"params": p, **options[name]} for name, p in groups.items() if p]
+
+
+def _check_loss(loss: Any) -> None:
+    """Refuse what cannot be called as a loss is, before the first batch is read."""
+    try:
+        inspect.signature(getattr(loss, "forward", loss)).bind("outputs", "mask")
+    except TypeError as error:
+        raise TypeError(f"loss {loss!r} cannot be called with (outputs, mask): {error}") from error

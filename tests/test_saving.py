@@ -1,0 +1,70 @@
+"""Files that a kill leaves whole: the old one or the new one."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from commands import SERVER
+
+from danet_lightning.errors import RunError
+from danet_lightning.saving import AtomicCheckpointIO, save_atomically, write_atomically
+
+
+def test_nothing_is_written_anywhere_else(tmp_path, monkeypatch):
+    """$TMPDIR may be on another file system, or full, or gone."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    target = tmp_path / "run" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"weight": torch.ones(3)}, target)
+    assert torch.equal(torch.load(target, weights_only=True)["weight"], torch.ones(3))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["last.ckpt"]
+
+
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda _: done.append("fsync"))
+    replace = Path.replace
+    monkeypatch.setattr(
+        Path, "replace", lambda part, target: (done.append("rename"), replace(part, target))
+    )
+    write_atomically(tmp_path / "file", lambda file: file.write(b"x"))
+    assert done == ["fsync", "rename"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_full_disk_is_told_and_leaves_the_old_file(tmp_path):
+    target = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"global_step": 1}, target)
+    before = target.read_bytes()
+    (tmp_path / "last.ckpt.part").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"step 2 cannot be written .No space left .* still there"):
+        AtomicCheckpointIO().save_checkpoint({"global_step": 2, "x": torch.ones(9999)}, target)
+    assert target.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def write_for_ever(target: Path) -> None:
+    for step in range(10**6):
+        save_atomically({"step": step, "x": torch.full((10**7,), step)}, target)
+
+
+def test_kill_in_the_middle_of_a_write(tmp_path):
+    """At moments inside a write of 80 MB: the file is always a whole one."""
+    target = tmp_path / "last.ckpt"
+    caught = 0
+    for delay in (0.0, 0.02, 0.04, 0.06, 0.08, 0.1):
+        target.unlink(missing_ok=True)
+        process = SERVER.Process(target=write_for_ever, args=(target,))
+        process.start()
+        while not target.exists():
+            assert process.is_alive()
+            time.sleep(0.001)
+        time.sleep(delay)
+        process.kill()
+        process.join()
+        caught += target.with_name("last.ckpt.part").exists()
+        content = torch.load(target, weights_only=True)
+        assert (content["x"] == content["step"]).all()
+    assert caught, "no kill was in the middle of a write"
