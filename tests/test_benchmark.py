@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import danet
 
 from danet_lightning.benchmark import name_first_word
 from danet_lightning.benchmarking.photos import textbook_sample, write_photos
@@ -22,8 +23,6 @@ def test_the_first_word_may_be_what_to_measure() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     """The table, the figures in results.json, and no photo that stays."""
-    from test_run import danet
-
     temporary = tmp_path / "for a while"
     temporary.mkdir()
     done = danet(
@@ -61,8 +60,6 @@ def test_the_command(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_request(words: list[str], told: str, tmp_path: Path) -> None:
-    from test_run import danet
-
     refused = danet("benchmark", *words, cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert told in refused.stderr

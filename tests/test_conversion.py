@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import danet
 from omegaconf import OmegaConf
 
 from danet_lightning import conversion, load
@@ -100,8 +101,6 @@ def test_wrong_requests_leave_nothing(source: Path) -> None:
 
 def test_convert_then_evaluate(source: Path, tmp_path: Path) -> None:
     """The commands, on a fake tree: exit codes, the table, protocol and data in the results."""
-    from test_run import danet
-
     write_camvid(tmp_path / "Cam Vid")
     done = danet(
         "convert", f"source={source.name}", "output=ä.ckpt", "dataset=camvid", cwd=tmp_path

@@ -2,11 +2,10 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import danet
 
 from danet_lightning.__main__ import verbs
 from danet_lightning.benchmark import name_first_word
@@ -41,6 +40,8 @@ def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) 
     file = tmp_path / "weights"
     file.touch()
     words = [re.sub(r"^(ckpt_path|source)=.*", rf"\1={file}", word) for word in shlex.split(line)]
+    # the first of several seeds: each more is a point more, which says nothing new
+    words = [re.sub(r"^(seed=\d+)[\d,]*$", r"\1", word) for word in words]
     if verb == "benchmark":
         words = name_first_word(words)
     check_command_line(verb, FORMS[verb], words)
@@ -48,8 +49,7 @@ def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("verb", verbs())
 def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", f"danet_lightning.{verb}", "--help"]
-    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    shown = danet(verb, "--help", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.startswith(f"danet {verb}: ")
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 import os
 
+import commands
 import pytest
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,8 @@ def test_two_processes_give_the_gradient_of_one(seed, tmp_path):
     net, outputs, mask = model_and_batch(seed)
     sum(SummedCrossEntropy()({"fused": net(outputs)}, mask).values()).backward()
     port = 29500 + seed % 1000
-    multiprocessing.spawn(gradient_on_rank, (2, port, seed, str(tmp_path)), nprocs=2)
+    arguments = (2, port, seed, str(tmp_path))
+    method = commands.SERVER.get_start_method()  # forks of a process that has imported torch
+    multiprocessing.start_processes(gradient_on_rank, arguments, nprocs=2, start_method=method)
     distributed_gradient = torch.load(tmp_path / "gradient.pt", weights_only=True)
     torch.testing.assert_close(distributed_gradient, net.weight.grad, rtol=1e-5, atol=1e-7)

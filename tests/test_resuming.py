@@ -187,6 +187,14 @@ def test_finished_run_says_so(undisturbed):
     assert (undisturbed / "last.ckpt").stat().st_mtime == before
 
 
+def test_killed_in_its_last_evaluation(undisturbed, tmp_path):
+    """Nothing is left to train: only the numbers of the best checkpoint are missing."""
+    shutil.copytree(undisturbed, tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    until_done(tmp_path, *TINY, starts=1)
+    same_runs(undisturbed, tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_moved_and_longer_run_keeps_its_best(undisturbed, tmp_path):
     """On another machine the folder has another name; the rows and the best epoch move with it."""

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import danet, start
 from PIL import Image
 
 SMALL = [
@@ -19,17 +19,6 @@ SMALL = [
     "dataset.train_images=6", "dataset.val_images=5", "dataset.test_images=3",
     "dataset.size=[32,64]", "dataset.crop_size=[32,64]",
 ]  # fmt: skip
-
-
-def command(verb: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-W", "error::UserWarning", "-m", f"danet_lightning.{verb}", *arguments]
-
-
-def danet(verb: str, *arguments: str, cwd: Path, **environment: str):
-    return subprocess.run(
-        command(verb, *arguments), cwd=cwd, env={**os.environ, **environment},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +128,7 @@ def test_evaluate_changes_one_value_of_the_checkpoints_protocol(trained, folder)
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_count_what_one_counts(trained, folder):
     """5 images on 2 processes: a padding sampler would count 6."""
     _, run_dir = trained
@@ -282,24 +272,20 @@ def test_evaluate_refuses_a_call_hidden_in_the_data_set(trained, folder):
 
 
 def test_ctrl_c_leaves_a_usable_run_folder(folder):
-    process = subprocess.Popen(
-        command("train", *SMALL, "run_dir=interrupted", "trainer.max_epochs=500", "logger=csv"),
-        cwd=folder, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        # a shell's background jobs, and all that they start, are deaf to Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    last = folder / "interrupted" / "last.ckpt"
-    deadline = time.monotonic() + 120
-    while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode not in (0, None)
-    assert "Traceback" not in stderr
-    checkpoint = torch.load(last, weights_only=True)
+    run_dir = folder / "interrupted"
+    arguments = [*SMALL, "run_dir=interrupted", "trainer.max_epochs=500", "logger=csv"]
+    with start("train", *arguments, cwd=folder) as process:
+        deadline = time.monotonic() + 120
+        while not (run_dir / "best.ckpt").exists() and process.poll() is None:  # one epoch
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        ended = process.wait(timeout=120)
+    assert ended.returncode != 0
+    assert "Traceback" not in ended.stderr
+    checkpoint = torch.load(run_dir / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] >= 3
-    rows = rows_of(folder / "interrupted")
-    assert rows
+    assert rows_of(run_dir)
     result = danet("evaluate", "ckpt_path=interrupted/last.ckpt", "run_dir=kept", cwd=folder)
     assert result.returncode == 0, result.stderr
 

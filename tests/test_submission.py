@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from cityscapesscripts.helpers.labels import id2label
+from commands import danet
 from omegaconf import OmegaConf
 from PIL import Image
-from test_run import danet
 
 from danet_lightning import conversion
 from danet_lightning.models import DANet, dilated_resnet, export_weights

@@ -12,6 +12,28 @@ from danet_lightning import checkpoint
 from danet_lightning.errors import RequestError, RunError
 
 
+def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
+    """Build a node of a configuration.
+
+    Args:
+        config: the whole of it.
+        key: of the node, dotted.
+        kind: what is needed there, a class or a protocol.
+        given: arguments beside the node's own.
+
+    Raises:
+        RequestError: its `_target_` makes something else.
+    """
+    node = OmegaConf.select(config, key)
+    built = instantiate(node, **given, _convert_="all")
+    if not isinstance(built, kind):
+        raise RequestError(
+            f"{key}._target_: {node._target_} makes a {type(built).__name__}, where a "
+            f"{kind.__module__}.{kind.__name__} is needed."
+        )
+    return built
+
+
 def build_over(own: Mapping[str, Any], given: DictConfig, trusted: Sequence[str]) -> Any:
     """Build a part of a checkpoint's run, with the command line's values in place of its own.
 
@@ -47,9 +69,19 @@ def request_errors() -> Iterator[None]:
 
 @contextmanager
 def run_errors() -> Iterator[None]:
-    """What torch says at length while a network is trained, told as an option and its remedy."""
+    """What torch and Lightning find wrong with an option while a network is trained.
+
+    Raises:
+        RequestError: Lightning finds an argument wrong where it is used first.
+        RunError: an operation has no deterministic implementation.
+    """
+    # not above: `prepare` and `check` can do without Lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     try:
         yield
+    except MisconfigurationException as error:
+        raise RequestError(f"{error} (while training)") from error
     except RuntimeError as error:
         if "does not have a deterministic implementation" not in str(error):
             raise

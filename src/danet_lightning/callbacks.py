@@ -153,6 +153,7 @@ class Pictures(Callback):
         if not self._panels:
             return
         sheet = contact_sheet(self._panels)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
         sheet.save(self.run_dir / "predictions.png")
         if trainer.state.fn == "fit":
             self._track(trainer, sheet)

@@ -11,6 +11,14 @@ from torch import Tensor, nn
 
 
 @runtime_checkable
+class Network(Protocol):
+    """What can be trained and evaluated: a module whose forward returns {"fused": logits, ...}."""
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> (B, C, H, W), the fused logits alone."""
+
+
+@runtime_checkable
 class EvaluationProtocol(Protocol):
     """How logits are obtained; a number without its protocol means nothing."""
 

@@ -46,9 +46,7 @@ class EvaluationModule(LightningModule):
         protocol: EvaluationProtocol,
     ) -> None:
         if not isinstance(protocol, EvaluationProtocol):
-            raise TypeError(
-                f"protocol {protocol!r} is no danet_lightning.inference.EvaluationProtocol"
-            )
+            raise TypeError(f"protocol {protocol!r} is no inference.EvaluationProtocol")
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
         # what images are normalised by says what black is, which a protocol may pad with

@@ -6,16 +6,18 @@ B: images, K: classes, H, W: the image's own size, h, w: size of a window or of 
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from danet_lightning.inference import fused_logits, mirror
 from danet_lightning.windows import average_windows, starts_across, starts_inside
 
+Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
+Scales = Annotated[Sequence[Scale], Field(min_length=1)]
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the authors' and MMSegmentation's
 # Float32 holds exp(88). 85 leaves room for summing windows and scales, where the authors' code
 # would add up infinities.
@@ -43,7 +45,7 @@ class MultiView:
 
     def __init__(
         self,
-        scales: Sequence[PositiveFloat] = (1.0,),
+        scales: Scales = (1.0,),
         flip: bool = False,
         crop: tuple[PositiveInt, PositiveInt] | None = None,
         stride: tuple[PositiveInt, PositiveInt] | None = None,
@@ -139,7 +141,7 @@ class OfficialEvaluation:
         self,
         base_size: PositiveInt,
         crop_size: PositiveInt,
-        scales: Sequence[PositiveFloat] = TEST_SCALES,
+        scales: Scales = TEST_SCALES,
         flip: bool = True,
         window_batch: PositiveInt = 1,
     ) -> None:

@@ -5,27 +5,27 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import wandb
 from hydra.utils import instantiate
-from lightning import Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import distributed
 
 from danet_lightning import checkpoint, resuming
-from danet_lightning.building import build_over, request_errors, run_errors
+from danet_lightning.building import build, build_over, request_errors, run_errors
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError
+from danet_lightning.inference import Network
 from danet_lightning.initialization import initialize
+from danet_lightning.module import EvaluationModule
 from danet_lightning.provenance import dataset_facts, facts_for_module, metadata
 from danet_lightning.results import report, track
 
 log = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from danet_lightning.data.datamodule import SegmentationDataModule
-    from danet_lightning.module import EvaluationModule
 
 
 def fit(config: DictConfig, run_dir: Path) -> None:
@@ -35,7 +35,7 @@ def fit(config: DictConfig, run_dir: Path) -> None:
     seed_everything(config.seed, workers=True, verbose=False)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     with request_errors():
-        datamodule: SegmentationDataModule = instantiate(config.dataset, _convert_="all")
+        datamodule: SegmentationDataModule = build(config, "dataset", SegmentationDataModule)
         facts = metadata(plain, dataset_facts(datamodule))
         resumed, step = resumable(plain, facts, run_dir)
         if resumed and resuming.is_finished(run_dir, plain["trainer"]):
@@ -79,16 +79,16 @@ def resumable(
     return path, content["global_step"]
 
 
-def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) -> "EvaluationModule":
+def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) -> EvaluationModule:
     """The network, its loss and its optimizer, with the weights that the request asks for."""
     options: dict[str, Any] = {"num_classes": len(facts["classes"])}
     if (is_resumed or config.init_from) and "pretrained" in config.backbone:
         options["backbone"] = {"pretrained": False}  # a file has better ones
-    net = instantiate(config.model, **options, _convert_="all")
+    net = build(config, "model", Network, **options)
     if config.init_from and not is_resumed:
         log.info(initialize(net, config.init_from))
-    module: EvaluationModule = instantiate(
-        config.module, net=net, **facts_for_module(facts), _convert_="all"
+    module: EvaluationModule = build(
+        config, "module", EvaluationModule, net=net, **facts_for_module(facts)
     )
     module.metadata = facts
     return module
@@ -126,11 +126,10 @@ def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
     options: dict[str, Any] = {}
     if config.trainer.precision == "auto":
         options["precision"] = best_precision(config.trainer.accelerator)
-    loggers = list(instantiate(logger, _convert_="all").values()) if logger else []
-    callbacks = list(instantiate(config.callbacks, _convert_="all").values())
-    trainer: Trainer = instantiate(
-        config.trainer, logger=loggers or False, callbacks=callbacks, _convert_="all", **options
-    )
+    loggers = [build(config, f"logger.{name}", Logger) for name in logger or ()]
+    callbacks = [build(config, f"callbacks.{name}", Callback) for name in config.callbacks]
+    options |= {"logger": loggers or False, "callbacks": callbacks}
+    trainer: Trainer = build(config, "trainer", Trainer, **options)
     return trainer
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import danet
 from PIL import Image
 
 from danet_lightning.checking import report as check_report
@@ -396,8 +397,6 @@ def test_wrong_requests_are_refused(tmp_path, clean):
 
 
 def test_check_as_typed(root):
-    from test_run import danet
-
     folder, ask = root.parent, ("dataset=camvid", "dataset.root=Cam Vid")
     done = danet("check", *ask, "run_dir=checks/first one", "splits=[train,val]", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -69,13 +69,21 @@ def refusal(*arguments: str, name: str = "train", form: Any = TrainConfig) -> st
 # ---- what is on disk composes, and fits the signatures
 
 
-@pytest.mark.parametrize(
-    "choice", [f"{group}={option}" for group in GROUPS for option in options(group)]
-)
 @pytest.mark.parametrize("dataset", options("dataset"))
-def test_every_option_of_every_group_fits_the_signatures(dataset: str, choice: str) -> None:
-    last = choice.removeprefix("dataset=") if choice.startswith("dataset=") else dataset
-    check_command_line("train", TrainConfig, [f"dataset={dataset}", choice, *chosen(last)[1:]])
+def test_every_option_of_every_group_fits_the_signatures(dataset: str) -> None:
+    """Each option meets each data set; those of different groups share a command line."""
+    groups = {group: options(group) for group in GROUPS if group not in {"dataset", "experiment"}}
+    for turn in range(max(map(len, groups.values()))):
+        choices = [f"{group}={names[turn % len(names)]}" for group, names in groups.items()]
+        check_command_line("train", TrainConfig, [*chosen(dataset), *choices])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", options("dataset"))
+def test_every_experiment_runs_on_every_data_set(dataset: str) -> None:
+    for experiment in options("experiment"):
+        arguments = [*chosen(dataset), f"experiment={experiment}"]
+        check_command_line("train", TrainConfig, arguments)
 
 
 def test_options_fit_together() -> None:
@@ -83,13 +91,13 @@ def test_options_fit_together() -> None:
         check_command_line("train", TrainConfig, [f"backbone={backbone}", f"trainer={trainer}"])
 
 
-@pytest.mark.parametrize("dataset", [[], *map(chosen, options("dataset"))])
-@pytest.mark.parametrize("trainer", options("trainer"))
-def test_evaluate_composes(dataset: list[str], trainer: str, tmp_path: Path) -> None:
+def test_evaluate_composes(tmp_path: Path) -> None:
     checkpoint = tmp_path / "best.ckpt"
     checkpoint.touch()
-    arguments = [f"ckpt_path={checkpoint}", f"trainer={trainer}", *dataset]
-    check_command_line("evaluate", EvaluateConfig, arguments)
+    datasets = [[], *map(chosen, options("dataset"))]
+    for dataset, trainer in zip(datasets, itertools.cycle(options("trainer")), strict=False):
+        arguments = [f"ckpt_path={checkpoint}", f"trainer={trainer}", *dataset]
+        check_command_line("evaluate", EvaluateConfig, arguments)
 
 
 def test_an_evaluation_is_not_held_to_a_training_batch(tmp_path: Path) -> None:

@@ -92,9 +92,9 @@ def rates(config: DictConfig, images: int) -> list[list[float]]:
     parts = module.configure_optimizers()
     optimizer, schedule = parts["optimizer"], parts["lr_scheduler"]["scheduler"]
     found = []
+    optimizer.step()  # once: the schedule wants to come second
     for _ in range(steps):
         found.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
         schedule.step()
     return found
 

@@ -103,7 +103,7 @@ def test_sizes_may_differ(tmp_path: Path, seed: int) -> None:
             assert not other.flags.writeable
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_of_either_kind_open_it_themselves(start: str, root: Path, seed: int) -> None:
     source = source_of(root)
     kept = cached(source, "train", [root / "cache"])
@@ -421,6 +421,7 @@ torch.distributed.destroy_process_group()  # else gloo's threads abort one exit 
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_of_two_processes_of_a_training_one_builds(root: Path, tmp_path: Path) -> None:
     script = tmp_path / "two processes.py"
     script.write_text(TWO_PROCESSES)

@@ -38,7 +38,11 @@ def on(data: Noise, rank: int, world: int) -> Noise:
     """As if one of several processes on this machine had attached it."""
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(
-        global_rank=rank, world_size=world, num_devices=world, strategy=strategy
+        global_rank=rank,
+        world_size=world,
+        num_devices=world,
+        strategy=strategy,
+        accumulate_grad_batches=1,
     )
     return data
 

@@ -42,7 +42,10 @@ def equal(first: list[dict], second: list[dict]) -> bool:
     )
 
 
-@pytest.mark.parametrize(("workers", "method"), [(2, None), (4, None), (1, "spawn")])
+@pytest.mark.parametrize(
+    ("workers", "method"),
+    [(2, None), (4, None), pytest.param(1, "spawn", marks=pytest.mark.slow)],
+)
 def test_samples_do_not_depend_on_the_workers(workers, method):
     assert equal(epoch_of(0, 1), epoch_of(workers, 1, method))
 

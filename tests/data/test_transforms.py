@@ -338,6 +338,7 @@ def test_the_steps_come_in_the_order_of_mmsegmentation():
     assert (crop.base_size, crop.max_category_share) == (12, 0.75)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["transforms", "photometric"])
 def test_importing_it_stays_off_the_network(module):
     spy = (

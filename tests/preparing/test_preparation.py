@@ -1,9 +1,10 @@
 """`prepare` makes of the published archives what the data sets read, once, and never by half."""
 
+import functools
 import io
 import json
 import os
-import subprocess
+import signal
 import sys
 import tarfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import hydra
 import pytest
+from commands import Running, start
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
@@ -290,7 +292,7 @@ def test_the_command_finishes_after_kills(host, tmp_path, monkeypatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     arguments = ["dataset=camvid", "dataset._target_=mine.Mine", "root=my data"]
-    command = [sys.executable, "-m", "danet_lightning.prepare", *arguments]
+    command = functools.partial(start, "prepare", *arguments, cwd=tmp_path)
     root = tmp_path / "my data"
 
     host.always = {"slow"}
@@ -318,11 +320,11 @@ def padded(archive: bytes) -> bytes:
     return stream.getvalue()
 
 
-def kill_when(command: list[str], reached: Callable[[], bool]) -> None:
-    with subprocess.Popen(command, text=True, stderr=subprocess.PIPE) as process:
+def kill_when(command: Callable[[], Running], reached: Callable[[], bool]) -> None:
+    with command() as process:
         until = time.monotonic() + 120
         while not reached() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.005)
-        process.kill()
-        _, errors = process.communicate()
-    assert process.returncode == -9, errors
+        process.send_signal(signal.SIGKILL)
+        ended = process.wait()
+    assert ended.returncode == -9, ended.stderr

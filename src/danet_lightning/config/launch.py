@@ -4,22 +4,40 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser  # what hydra.main itself reads a command with
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from danet_lightning.config.overrides import check_choices, compose, forced, literal, points
+from danet_lightning.config.explanation import explain, refuse
+from danet_lightning.config.overrides import (
+    check_choices,
+    compose,
+    forced,
+    insert,
+    literal,
+    points,
+    quoted,
+    sweep_folder,
+)
+from danet_lightning.config.processes import (
+    one_configuration,
+    rank,
+    started_outside,
+    wait_for_first,
+)
 from danet_lightning.config.schema import CommandConfig, problems
-from danet_lightning.config.source import nearest
-from danet_lightning.errors import RequestError
+from danet_lightning.config.sweep import point, repetition, score, sweep
+from danet_lightning.errors import RequestError, RunError
 
 VERSION_BASE = "1.3"
 
@@ -28,7 +46,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     """Run a command: compose the config that has the task's name, check it, call the task.
 
     The points of a sweep are all checked before the first one runs. Ends the process with code 2
-    and a message when the request was wrong, with 130 after Ctrl-C.
+    and a message when the request was wrong, with 1 when the run failed, with 130 after Ctrl-C.
 
     Args:
         task: Called with the config and the run folder, which exists and is `config.run_dir`.
@@ -36,8 +54,11 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back as they are, not printed by Hydra
-    if not {"-m", "--multirun"} & set(sys.argv):  # a sweep over paths keeps its commas
+    is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
+    if not is_sweep:  # a sweep over paths keeps its commas
         sys.argv[1:] = map(literal, sys.argv[1:])
+    if rank():  # the first process leaves the records, and the log
+        insert("hydra.output_subdir=null", "hydra/job_logging=none")
     started = False
 
     @functools.wraps(task)
@@ -47,18 +68,23 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         with open_dict(config):
             config.run_dir = str(run_dir)
-        try:
+        is_point = HydraConfig.get().mode is RunMode.MULTIRUN
+        with point(run_dir) if is_point else told():
             validate(config, form)  # again: a sampling sweeper makes up its points as it goes
-            return task(config, run_dir)
-        except RequestError as error:
-            if HydraConfig.get().mode is RunMode.RUN:
-                refuse(error)
-            print(f"{run_dir}: {explain(error)}", file=sys.stderr)
-            raise  # Hydra runs the other jobs of the sweep, then hands over the first error
+            with one_configuration(task.__name__, config, run_dir):
+                task(config, run_dir)
+            return score(run_dir) if is_point else None
 
+    run = hydra.main(str(conf_dir()), task.__name__, VERSION_BASE)(job)
     try:
-        check_command_line(task.__name__, form)
-        hydra.main(str(conf_dir()), task.__name__, VERSION_BASE)(job)()
+        folder = check_command_line(task.__name__, form)
+        if folder is None:
+            run()
+            return
+        command = repetition(task.__name__, folder)
+        insert(f"hydra.sweep.dir={quoted(str(folder))}")  # once for all jobs, wherever they run
+        with sweep(folder, command):
+            run()
     except KeyboardInterrupt:
         print("Interrupted; what was written stays in the run folder.", file=sys.stderr)
         sys.exit(130)
@@ -68,6 +94,21 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
         if started:
             raise
         refuse(error)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """End the process with what is told of an error, if it has a name."""
+    try:
+        yield
+    except Exception as error:
+        named = isinstance(error, RequestError | RunError)
+        if rank() == 0 and not named:
+            raise
+        text = explain(error) if named else traceback.format_exc()
+        print(f"process {rank()}: {text}" if rank() else text, file=sys.stderr)
+        wait_for_first()
+        sys.exit(2 if isinstance(error, RequestError) else 1)
 
 
 def conf_dir() -> Path:
@@ -97,8 +138,11 @@ def validate(config: DictConfig, form: type[CommandConfig]) -> None:
 
 def check_command_line(
     name: str, form: type[CommandConfig], command_line: Sequence[str] | None = None
-) -> None:
+) -> Path | None:
     """Check every config that a command line asks for, before any folder is made.
+
+    Returns:
+        The folder of the sweep, if it asks for one.
 
     Raises:
         RequestError: A composed config is wrong.
@@ -106,7 +150,12 @@ def check_command_line(
     """
     args = get_args_parser().parse_args(command_line)
     if args.help or args.hydra_help or args.info or args.shell_completion:
-        return
+        return None
+    if args.multirun and started_outside():
+        raise RequestError(
+            "-m: torchrun and srun would start the whole sweep in each of their processes. Start "
+            "it by itself: with trainer.devices=..., or with hydra/launcher=submitit_slurm."
+        )
     name, overrides = args.config_name or name, list(args.overrides)
     if args.config_dir:
         if not Path(args.config_dir).is_dir():
@@ -116,8 +165,9 @@ def check_command_line(
     before = HydraConfig.instance().cfg
     try:
         with hydra.initialize_config_dir(str(folder), version_base=VERSION_BASE):
-            for point, swept in points(name, overrides) if args.multirun else [(overrides, "")]:
-                _check_point(name, point, form, swept, to_run=not args.cfg)
+            for job, swept in points(name, overrides) if args.multirun else [(overrides, "")]:
+                _check_point(name, job, form, swept, to_run=not args.cfg)
+            return sweep_folder(name, overrides) if args.multirun and not args.cfg else None
     finally:
         HydraConfig.instance().cfg = before
 
@@ -135,48 +185,19 @@ def _check_point(
             raise
         if to_run:
             validate(config, form)
+            _check_run_dir(config)
     except RequestError as error:
         raise RequestError(f"In the job {swept}:\n{error}" if swept else str(error)) from error
 
 
-def explain(error: BaseException) -> str:
-    """What a refused request is told."""
-    text = str(error)
-    match error:
-        case RequestError():  # from a DataLoader worker it comes with the worker's traceback
-            return text.rpartition(f"{RequestError.__module__}.{RequestError.__name__}: ")[
-                2
-            ].rstrip()
-        case OverrideParseException():
-            return _unreadable(error.override, error.message)
-        case MissingConfigException():
-            group, _, option = (error.missing_cfg_file or "").rpartition("/")
-            options = list(error.options or [])
-            listed = ", ".join(options) or "none"
-            return f"{group}={option}: no such option{nearest(option, options)} Options: {listed}"
-        case OSError():
-            return f"run_dir: cannot write {error.filename} ({error.strerror}); set run_dir=..."
-        case ValueError() if isinstance(error.__cause__, OSError):  # the log file
-            return explain(error.__cause__)
-    cause = error.__cause__
-    if not isinstance(cause, OmegaConfBaseException):
-        return text
-    added = re.search(r"use (\+(?!hydra).*)", text)  # a key that the schema knows, or Hydra's own
-    reason = f"no file sets it; write {added[1]}" if added else str(cause).splitlines()[0]
-    return f"{cause.full_key}: {reason}"
-
-
-def refuse(error: BaseException) -> None:
-    """Say what was wrong with the request, and end."""
-    print(explain(error), file=sys.stderr)
-    sys.exit(2)
-
-
-def _unreadable(override: str, reason: str) -> str:
-    key, equals, value = override.partition("=")
-    if not equals:
-        return f"{override!r}: an override is key=value, and this has no '='"
-    return f"{override!r} cannot be read ({reason.splitlines()[0]}); quote: '{key}=\"{value}\"'"
+def _check_run_dir(config: DictConfig) -> None:
+    """Processes that compose their own configurations have to agree on the run folder."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    if started_outside() and "${now:" in raw["run_dir"]:
+        raise RequestError(
+            f"run_dir: {raw['run_dir']} names the time, which is another one for each process that "
+            "torchrun or srun starts, and after a restart. Set run_dir=..."
+        )
 
 
 def _keys_of(value: Any, pattern: str, key: str = "") -> dict[str, str]:

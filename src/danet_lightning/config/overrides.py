@@ -1,10 +1,13 @@
 """Hydra's overrides: composed, swept, and judged where Hydra's own errors say too little."""
 
 import itertools
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser  # what hydra.main itself reads a command with
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,7 +17,7 @@ from omegaconf import DictConfig, open_dict
 from danet_lightning.errors import RequestError
 
 PATHS = (
-    *("ckpt_path", "run_dir", "sweep_dir", "input", "output", "source"),
+    *("ckpt_path", "init_from", "run_dir", "sweep_dir", "input", "output", "source"),
     *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file")),
 )
 
@@ -24,7 +27,19 @@ def literal(argument: str) -> str:
     key, _, value = argument.partition("=")
     if key.lstrip("+") not in PATHS or not value or value == "null" or value[0] in "'\"":
         return argument
-    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    return f"{key}={quoted(value)}"
+
+
+def quoted(value: str) -> str:
+    """A text that Hydra reads as it is."""
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def insert(*overrides: str) -> None:
+    """Add overrides to the command line, beside its own: argparse wants them together."""
+    given = get_args_parser().parse_args().overrides
+    place = len(sys.argv) - sys.argv[::-1].index(given[-1]) if given else len(sys.argv)
+    sys.argv[place:place] = overrides
 
 
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -36,11 +51,24 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
+def fixed() -> set[str]:
+    """The overrides of the command line that are not swept, as a sweeper hands them to its jobs."""
+    given = OverridesParser.create().parse_overrides(get_args_parser().parse_args().overrides)
+    kept = [each for each in given if not each.is_sweep_override()]
+    return {f"{each.get_key_element()}={each.get_value_element_as_str()}" for each in kept}
+
+
+def sweep_folder(name: str, overrides: Sequence[str]) -> Path:
+    """Where a sweep goes; the time in its name is this moment's."""
+    base = _base(name, _parsed(overrides))
+    HydraConfig.instance().set_config(base)
+    return Path(base.hydra.sweep.dir)
+
+
 def points(name: str, overrides: Sequence[str]) -> Iterator[tuple[list[str], str]]:
     """The overrides of each job of a sweep, and the swept ones among them as text."""
     parsed = _parsed(overrides)
-    fixed = [forced(str(each.input_line)) for each in parsed if not each.is_sweep_override()]
-    base = hydra.compose(name, fixed, return_hydra_config=True)
+    base = _base(name, parsed)
     params = base.hydra.sweeper.get("params") or {}
     choices: dict[str, list[str]] = {}
     for each in [*_parsed([f"{key}={value}" for key, value in params.items()]), *parsed]:
@@ -77,6 +105,12 @@ def forced(override: str) -> str:
     key = str(parsed.key_or_group)
     is_value = parsed.type is OverrideType.CHANGE and not loader.get_group_options(key)
     return f"++{override}" if is_value and not key.startswith("hydra") else override
+
+
+def _base(name: str, parsed: Sequence[Override]) -> DictConfig:
+    """The config that the jobs of a sweep have in common."""
+    fixed = [forced(str(each.input_line)) for each in parsed if not each.is_sweep_override()]
+    return hydra.compose(name, fixed, return_hydra_config=True)
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from danet_lightning.config.nodes import node_problems, unknown_key, wrong
+from danet_lightning.config.ranges import OptimizerNode, TrainerNode
 from danet_lightning.config.signature import Adapter, adapter
 
 
@@ -39,8 +40,10 @@ def _weights(path: Path) -> Path:
 
 Node = Annotated[dict[str, Any], AfterValidator(_with_target)]
 Nodes = dict[str, Node]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
+STATED = {"trainer": TrainerNode, "optimizer": OptimizerNode}
 
 
 @dataclass
@@ -66,7 +69,7 @@ class DataConfig(CommandConfig):
 class TrainConfig(CommandConfig):
     """The top level of `train`."""
 
-    seed: NonNegativeInt
+    seed: Seed
     batch_size: PositiveInt
     ckpt_path: Literal["auto"] | Checkpoint | None
     init_from: Checkpoint | None
@@ -96,7 +99,7 @@ class EvaluateConfig(DataConfig):
     trainer: Node
     module: Node
     callbacks: Nodes
-    seed: NonNegativeInt
+    seed: Seed
 
 
 @dataclass
@@ -113,7 +116,7 @@ class PredictConfig(DataConfig):
     device: str
     devices: PositiveInt
     opacity: Annotated[float, Field(ge=0, le=1)]
-    seed: NonNegativeInt
+    seed: Seed
     trusted: tuple[str, ...] = ()
 
 
@@ -127,7 +130,7 @@ class ConvertConfig(DataConfig):
     multi_grid: Literal["source"] | tuple[PositiveInt, ...] | None
     align_corners: bool | None
     protocol: Node
-    seed: NonNegativeInt
+    seed: Seed
 
 
 @dataclass
@@ -141,7 +144,7 @@ class BenchmarkConfig(CommandConfig):
     images: PositiveInt
     samples: Annotated[int, Field(ge=8)]  # one batch
     workers: tuple[NonNegativeInt, ...]
-    seed: NonNegativeInt
+    seed: Seed
 
 
 @dataclass
@@ -151,7 +154,7 @@ class CheckConfig(DataConfig):
     dataset: Node
     splits: tuple[str, ...] | None
     workers: PositiveInt | None
-    seed: NonNegativeInt
+    seed: Seed
 
 
 @dataclass
@@ -161,7 +164,7 @@ class PrepareConfig(DataConfig):
     dataset: Node
     root: str | None
     archives: str | None
-    seed: NonNegativeInt
+    seed: Seed
 
 
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
@@ -173,7 +176,9 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
             found |= _against_hint(field.name, hints[field.name], config[field.name])
         elif field.default is MISSING:
             found[field.name] = "is missing"
-    found |= node_problems(config)
+    stated = dict(_against_ranges(config))
+    found |= {key: text for key, text in node_problems(config).items() if key not in stated}
+    found |= {key: text for key, text in stated.items() if text}
     return found | {key: text for key, text in _rules(config, form) if key not in found}
 
 
@@ -190,6 +195,15 @@ def _against_hint(key: str, hint: Any, value: Any) -> dict[str, str]:
     return {name: text for name, text in told.items() if text}
 
 
+def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with each value that has a range; empty when nothing is."""
+    for node, ranges in STATED.items():
+        given = config.get(node)
+        for name, hint in get_type_hints(ranges, include_extras=True).items():
+            if isinstance(given, Mapping) and name in given:
+                yield f"{node}.{name}", wrong(_cached(hint), given[name])
+
+
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
     """The rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
@@ -201,6 +215,12 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
             yield "dataset.classes", f"{json.dumps(classes)}: class names are needed, each one once"
     if form is PredictConfig and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
+    if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
+        yield (
+            "trainer.max_epochs",
+            f"{json.dumps(trainer.get('max_epochs'))}: the learning rate falls until the last "
+            "step, so give a number of epochs, or trainer.max_steps=...",
+        )
     ranks = processes(trainer) if isinstance(trainer, Mapping) else None
     batch_size = config.get("batch_size")
     parts = trainer.get("accumulate_grad_batches", 1) if isinstance(trainer, Mapping) else 1
@@ -209,8 +229,14 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
         if batch_size % shares:
             near = max(batch_size // shares, 1) * shares
             rule = f"must be divisible by the {ranks} processes of trainer.devices"
+            rule += " and trainer.num_nodes" if trainer.get("num_nodes", 1) != 1 else ""
             rule += f" times trainer.accumulate_grad_batches={parts}" if parts > 1 else ""
             yield "batch_size", f"{batch_size} {rule}; {near} is"
+
+
+def _ends(trainer: Mapping[str, Any]) -> bool:
+    limits = (trainer.get(key) for key in ("max_epochs", "max_steps"))
+    return any(isinstance(limit, int) and limit >= 0 for limit in limits)
 
 
 def processes(trainer: Mapping[str, Any]) -> int | None:
@@ -229,4 +255,4 @@ def processes(trainer: Mapping[str, Any]) -> int | None:
         case _:
             return None
     nodes = trainer.get("num_nodes", 1)
-    return count * nodes if isinstance(nodes, int) else None
+    return count * nodes if isinstance(nodes, int) and nodes > 0 else None

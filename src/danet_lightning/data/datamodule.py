@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lightning import LightningDataModule
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch.utils.data import DataLoader
 
 from danet_lightning.data.archive import Archive
@@ -15,6 +15,8 @@ from danet_lightning.data.loader import SegmentationLoader, TrainingLoader, core
 from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.transforms import training_transform
 from danet_lightning.errors import RequestError
+
+Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
 
 
 class SegmentationDataModule(LightningDataModule, ABC):
@@ -67,7 +69,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def __init__(
         self,
         crop_size: tuple[PositiveInt, PositiveInt],
-        scale_range: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0),
+        scale_range: tuple[Scale, Scale] = (0.5, 2.0),
         flip: Annotated[float, Field(ge=0, le=1)] = 0.5,
         color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0,
         blur: Annotated[float, Field(ge=0, le=1)] = 0.0,

@@ -1,12 +1,15 @@
 """The built-in data set: street scenes drawn when they are needed, without any file."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Pixels, Source
 from danet_lightning.data.drawing import CLASSES, PALETTE, draw_scene
+from danet_lightning.data.drawing.scene import SMALLEST
+
+Side = Annotated[int, Field(ge=SMALLEST)]
 
 
 class Scenes(SegmentationDataModule):
@@ -30,7 +33,7 @@ class Scenes(SegmentationDataModule):
         train_images: PositiveInt,
         val_images: PositiveInt,
         test_images: PositiveInt,
-        size: tuple[PositiveInt, PositiveInt],
+        size: tuple[Side, Side],
         scenes_seed: NonNegativeInt = 0,
         **options: Any,
     ) -> None:

@@ -44,7 +44,8 @@ class PositionAttention(nn.Module):
         self.query = nn.Conv2d(channels, channels // reduction, kernel_size=1)
         self.key = nn.Conv2d(channels, channels // reduction, kernel_size=1)
         self.value = nn.Conv2d(channels, channels, kernel_size=1)
-        self.gamma = nn.Parameter(torch.full((1,), gamma_init))  # FSDP shards no 0-dim tensor
+        # FSDP shards no 0-dim tensor
+        self.gamma = nn.Parameter(torch.full((1,), float(gamma_init)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), equation 2."""
@@ -77,7 +78,7 @@ class ChannelAttention(nn.Module):
         if variant not in ("official", "paper"):
             raise ValueError(f"CAM variant {variant!r} is unknown; choose official or paper.")
         self.variant = variant
-        self.gamma = nn.Parameter(torch.full((1,), gamma_init))
+        self.gamma = nn.Parameter(torch.full((1,), float(gamma_init)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), equation 4."""

@@ -194,4 +194,6 @@ def _downloaded(name: str) -> dict[str, Tensor]:
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained={path}: no such file; give the path of one, or false.")
     return imagenet_weights(state_dict_of(read_file(path)))

@@ -1,0 +1,53 @@
+"""What a user is told of a request that cannot be met."""
+
+import re
+import sys
+from typing import NoReturn
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from danet_lightning.config.processes import rank, started_outside
+from danet_lightning.config.source import nearest
+from danet_lightning.errors import RequestError
+
+
+def explain(error: BaseException) -> str:
+    """What a refused request is told."""
+    text = str(error)
+    match error:
+        case RequestError():  # from a DataLoader worker it comes with the worker's traceback
+            return text.rpartition(f"{RequestError.__module__}.{RequestError.__name__}: ")[
+                2
+            ].rstrip()
+        case OverrideParseException():
+            return _unreadable(error.override, error.message)
+        case MissingConfigException():
+            group, _, option = (error.missing_cfg_file or "").rpartition("/")
+            options = list(error.options or [])
+            listed = ", ".join(options) or "none"
+            return f"{group}={option}: no such option{nearest(option, options)} Options: {listed}"
+        case OSError():
+            return f"run_dir: cannot write {error.filename} ({error.strerror}); set run_dir=..."
+        case ValueError() if isinstance(error.__cause__, OSError):  # the log file
+            return explain(error.__cause__)
+    cause = error.__cause__
+    if not isinstance(cause, OmegaConfBaseException):
+        return text
+    added = re.search(r"use (\+(?!hydra).*)", text)  # a key that the schema knows, or Hydra's own
+    reason = f"no file sets it; write {added[1]}" if added else str(cause).splitlines()[0]
+    return f"{cause.full_key}: {reason}"
+
+
+def refuse(error: BaseException) -> NoReturn:
+    """Say what was wrong with the request, and end."""
+    if rank() == 0 or not started_outside():  # torchrun's processes all read the same request
+        print(explain(error), file=sys.stderr)
+    sys.exit(2)
+
+
+def _unreadable(override: str, reason: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override!r}: an override is key=value, and this has no '='"
+    return f"{override!r} cannot be read ({reason.splitlines()[0]}); quote: '{key}=\"{value}\"'"

@@ -1,0 +1,93 @@
+"""The points of a sweep: one that fails stops no other, and the end of the sweep names it."""
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from danet_lightning.config.explanation import explain
+from danet_lightning.config.overrides import fixed, quoted
+from danet_lightning.errors import RequestError, RunError
+
+log = logging.getLogger(__name__)
+
+NOTE = "failed.json"  # in a run folder: a launcher may run the point in another process, elsewhere
+
+
+class PointFailed(Exception):  # noqa: N818 - nothing to catch, but for the sweeper
+    """What the sweeper is told: plain, so that it passes between processes."""
+
+
+@contextmanager
+def point(run_dir: Path) -> Iterator[None]:
+    """Note down why a point of a sweep fails.
+
+    Raises:
+        PointFailed: it did.
+    """
+    try:
+        yield
+    except RequestError as error:
+        code, reason = 2, explain(error)
+    except RunError as error:
+        code, reason = 1, str(error)
+    except Exception as error:
+        log.exception("The point has failed")
+        code, reason = 1, f"{type(error).__name__}: {error}"
+    else:
+        return
+    print(f"{run_dir}: {reason}", file=sys.stderr)
+    overrides = list(HydraConfig.get().overrides.task)
+    note = {"code": code, "reason": reason, "overrides": overrides}
+    (run_dir / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    raise PointFailed(reason)
+
+
+def score(run_dir: Path) -> Any:
+    """What a sweeper that searches makes the most of: the mIoU, None without one."""
+    results = run_dir / "results.json"
+    return json.loads(results.read_text())["miou"] if results.is_file() else None
+
+
+def repetition(name: str, folder: Path) -> list[str]:
+    """The command that runs this sweep again, in the same folder."""
+    given = any(each.startswith(("sweep_dir=", "hydra.sweep.dir=")) for each in sys.argv)
+    stays = [] if given else [f"sweep_dir={quoted(str(folder))}"]
+    return ["python", "-m", f"danet_lightning.{name}", *sys.argv[1:], *stays]
+
+
+@contextmanager
+def sweep(folder: Path, command: Sequence[str]) -> Iterator[None]:
+    """Run a sweep to its end, name the points that failed, and end the process with their code.
+
+    Args:
+        folder: of the sweep.
+        command: what runs it again.
+    """
+    for note in folder.rglob(NOTE):  # of an earlier start
+        note.unlink()
+    again = f"What is missing is run by: {shlex.join(command)}"
+    try:
+        yield
+    except PointFailed:  # the first of them
+        pass
+    except BaseException:
+        if folder.is_dir():
+            print(again, file=sys.stderr)
+        raise
+    notes = {note.parent: json.loads(note.read_text("utf-8")) for note in folder.rglob(NOTE)}
+    if not notes:
+        return
+    print(f"{len(notes)} of the sweep's points failed:", file=sys.stderr)
+    common = fixed()
+    for run_dir, note in sorted(notes.items()):
+        swept = " ".join(each for each in note["overrides"] if each not in common)
+        print(f"  {run_dir}  {swept}  {note['reason'].splitlines()[0]}", file=sys.stderr)
+    print(again, file=sys.stderr)
+    sys.exit(max(note["code"] for note in notes.values()))

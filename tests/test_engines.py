@@ -1,0 +1,176 @@
+"""What starts the processes of a run: torchrun, SLURM, FSDP; and what is refused beside them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from commands import danet
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from danet_lightning.config.launch import check_command_line, conf_dir
+from danet_lightning.config.overrides import compose
+from danet_lightning.config.schema import TrainConfig
+from danet_lightning.errors import RequestError
+
+SMALL = [
+    "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
+    "batch_size=2", "dataset.train_images=8", "dataset.val_images=3", "dataset.test_images=3",
+    "dataset.size=[32,64]", "dataset.crop_size=[32,64]", "logger=csv", "~callbacks.pictures",
+    "trainer.max_epochs=3",
+]  # fmt: skip
+OUTSIDE = {
+    "torchrun": {"TORCHELASTIC_RUN_ID": "none", "RANK": "0"},
+    "srun": {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "danet", "SLURM_PROCID": "0"},
+}
+
+
+@pytest.fixture(params=OUTSIDE.values(), ids=list(OUTSIDE))
+def outside(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a process that another program has started beside others."""
+    for name, value in request.param.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("outside")
+def test_processes_started_outside_need_a_run_folder_without_the_time() -> None:
+    with pytest.raises(RequestError, match=r"run_dir: runs/.*names the time.*Set run_dir="):
+        check_command_line("train", TrainConfig, ["batch_size=8"])
+    check_command_line("train", TrainConfig, ["run_dir=here"])
+
+
+@pytest.mark.usefixtures("outside")
+def test_processes_started_outside_do_not_sweep() -> None:
+    with pytest.raises(RequestError, match="-m: torchrun and srun would start the whole sweep"):
+        check_command_line("train", TrainConfig, ["-m", "run_dir=here", "seed=1,2"])
+
+
+def test_one_process_or_a_shell_may_name_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    check_command_line("train", TrainConfig, [])
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    check_command_line("train", TrainConfig, [])
+
+
+def test_a_refusal_is_told_by_one_of_the_processes(tmp_path: Path) -> None:
+    told = [
+        danet("train", cwd=tmp_path, TORCHELASTIC_RUN_ID="none", RANK=rank) for rank in ("0", "1")
+    ]
+    assert [each.returncode for each in told] == [2, 2]
+    assert told[0].stderr.startswith("run_dir: ")
+    assert told[1].stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            resolved: Any = OmegaConf.to_container(compose("train", overrides), resolve=True)
+        finally:
+            HydraConfig.instance().cfg = None
+    return resolved
+
+
+def test_slurm_tells_the_trainer_and_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = {"SLURM_JOB_ID": "77", "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    config = composed("trainer=slurm")
+    trainer = config["trainer"]
+    assert (trainer["devices"], trainer["num_nodes"], trainer["strategy"]) == (4, 2, "ddp")
+    assert config["run_dir"].endswith("/77")  # the same after a requeue
+    with pytest.raises(RequestError, match="batch_size: 9 must be divisible by the 8 processes"):
+        check_command_line("train", TrainConfig, ["trainer=slurm", "batch_size=9"])
+    assert composed("trainer=slurm", "run_dir=mine")["run_dir"] == "mine"
+
+
+def test_submitit_slurm_composes() -> None:
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = hydra.compose(
+            "train", ["hydra/launcher=submitit_slurm", "trainer=slurm"], return_hydra_config=True
+        )
+    assert config.hydra.launcher._target_.endswith("SlurmLauncher")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the refusal is for machines without CUDA")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "`CUDAAccelerator` can not run on your system"),
+        (["trainer.accelerator=cpu"], "The strategy `fsdp` requires a GPU accelerator"),
+    ],
+    ids=["as it is", "on cpu"],
+)
+def test_fsdp_is_refused_without_cuda(tmp_path: Path, options: list[str], said: str) -> None:
+    done = danet("train", "trainer=fsdp", "logger=csv", "run_dir=here", *options, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_torchrun_survives_a_killed_rank_and_ends_exact(tmp_path: Path) -> None:
+    last = tmp_path / "killed" / "last.ckpt"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
+               "--max-restarts=3", "--standalone", "-m", "danet_lightning.train", *SMALL,
+               "run_dir=killed"]  # fmt: skip
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "LOGLEVEL": "INFO",  # torchrun's own
+        # or the restarted ranks may read the dead ones' addresses (torch 2.15, pytorch#135712)
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }  # fmt: skip
+    told = tmp_path / "stderr"  # a pipe that nobody reads would fill up
+    with told.open("w") as file:
+        run = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=file, stdout=file)
+        try:
+            deadline = time.monotonic() + 150
+            while epochs_of(last) < 1:
+                assert run.poll() is None, told.read_text()
+                assert time.monotonic() < deadline, told.read_text()
+                time.sleep(0.02)
+            os.kill(ranks_of(run.pid)[1], signal.SIGKILL)
+            code = run.wait(150)
+        finally:
+            run.terminate()  # and it ends its ranks
+            run.wait(60)
+    assert code == 0, told.read_text()
+    assert told.read_text().count("will restart worker group") == 1
+    done = danet("train", *SMALL, "run_dir=whole", cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    killed_weights, whole_weights = (
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("killed", "whole")
+    )
+    assert killed_weights.keys() == whole_weights.keys()
+    for key, value in whole_weights.items():
+        assert torch.equal(killed_weights[key], value), key
+
+
+def epochs_of(checkpoint: Path) -> int:
+    if not checkpoint.is_file():
+        return -1
+    return int(torch.load(checkpoint, weights_only=True)["epoch"])
+
+
+def ranks_of(parent: int) -> list[int]:
+    """The processes that torchrun has started, by rank."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            started_by = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            variables = (folder / "environ").read_text().split("\0") if started_by == parent else []
+        except OSError:  # ended meanwhile
+            continue
+        found |= {each[5:]: int(folder.name) for each in variables if each.startswith("RANK=")}
+    return [found[rank] for rank in sorted(found)]
