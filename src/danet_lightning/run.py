@@ -1,6 +1,7 @@
 """Build what a configuration describes, and run it."""
 
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -50,6 +51,7 @@ def fit(config: DictConfig, run_dir: Path) -> None:
         OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
         (run_dir / "results.json").unlink(missing_ok=True)  # of a shorter training
     track(trainer, module)
+    join_group(trainer)
     try:
         with run_errors():
             trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
@@ -114,6 +116,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         trainer = build_trainer(config, logger=None)
     module.metadata = facts
     datamodule.validation_split = config.split
+    join_group(trainer)
     try:
         trainer.validate(module, datamodule, verbose=False)
         report(trainer, module, run_dir, source=str(config.ckpt_path))
@@ -141,6 +144,26 @@ def best_precision(accelerator: str) -> str:
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     return "bf16-mixed" if native else "32-true"
+
+
+def join_group(trainer: Trainer) -> None:
+    """Meet the processes of this start: after a restart, torchrun still knows the dead ones.
+
+    Lightning takes a group that is there. Only on one machine: torchrun's count is each machine's.
+    """
+    torchrun = os.environ
+    has_store = torchrun.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if trainer.world_size == 1 or not has_store or torchrun.get("GROUP_WORLD_SIZE") != "1":
+        return
+    store = distributed.TCPStore(
+        torchrun["MASTER_ADDR"], int(torchrun["MASTER_PORT"]), is_master=False
+    )
+    distributed.init_process_group(
+        "nccl" if trainer.strategy.root_device.type == "cuda" else "gloo",
+        store=distributed.PrefixStore(f"start_{torchrun['TORCHELASTIC_RESTART_COUNT']}", store),
+        rank=int(torchrun["RANK"]),
+        world_size=int(torchrun["WORLD_SIZE"]),
+    )
 
 
 def leave_group() -> None:
