@@ -425,12 +425,13 @@ def test_a_typo_on_the_command_line(command: list[str], show: list[str], tmp_pat
 
 
 def test_a_command_runs_as_the_main_module(tmp_path: Path) -> None:
-    """Lightning starts its other processes as `python -m` of the main module's name."""
+    """Lightning starts its other processes as `python -m` of the main module's name, with argv."""
     (tmp_path / "stub.py").write_text(STUB)
     done = run("stub.py", "train", "run_dir=here", cwd=tmp_path)
+    arguments = ["--config-path", f"{tmp_path}/here/.hydra", "--config-name", "resolved"]
     assert done.stdout.splitlines() == [
         "fit in here",  # the console has no time stamp
-        """danet_lightning.train ["run_dir='here'"]""",  # paths are quoted for Hydra
+        f"danet_lightning.train {arguments}",
     ], done.stderr
     log = (tmp_path / "here" / "train.log").read_text()
     assert re.fullmatch(r"\[\d{4}-.*\]\[here\]\[INFO\] - fit in here\n", log)

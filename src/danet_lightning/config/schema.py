@@ -16,14 +16,8 @@ from pydantic import (
 )
 
 from danet_lightning.config.nodes import node_problems, unknown_key, wrong
-from danet_lightning.config.ranges import OptimizerNode, TrainerNode
+from danet_lightning.config.ranges import Node, OptimizerNode, TrainerNode
 from danet_lightning.config.signature import Adapter, adapter
-
-
-def _with_target(node: dict[str, Any]) -> dict[str, Any]:
-    if "_target_" not in node:
-        raise ValueError("must have a _target_: the class or function to build it with")
-    return node
 
 
 def _existing(path: Path) -> Path:
@@ -32,16 +26,20 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _auto_or_existing(path: Path) -> Path:
+    return path if str(path) == "auto" else _existing(path)
+
+
 def _weights(path: Path) -> Path:
     if not path.expanduser().is_file():
         raise ValueError("no such file; give the weights of the authors or of MMSegmentation")
     return path
 
 
-Node = Annotated[dict[str, Any], AfterValidator(_with_target)]
 Nodes = dict[str, Node]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
+Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
 STATED = {"trainer": TrainerNode, "optimizer": OptimizerNode}
 
@@ -71,7 +69,7 @@ class TrainConfig(CommandConfig):
 
     seed: Seed
     batch_size: PositiveInt
-    ckpt_path: Literal["auto"] | Checkpoint | None
+    ckpt_path: Resumed | None
     init_from: Checkpoint | None
     dataset: Node
     backbone: Node
