@@ -129,8 +129,9 @@ def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
     options: dict[str, Any] = {}
     if config.trainer.precision == "auto":
         options["precision"] = best_precision(config.trainer.accelerator)
-    loggers = [build(config, f"logger.{name}", Logger) for name in logger or ()]
-    callbacks = [build(config, f"callbacks.{name}", Callback) for name in config.callbacks]
+    loggers = [build(config, f"logger.{name}", Logger) for name in map(str, logger or ())]
+    names = map(str, config.callbacks)
+    callbacks = [build(config, f"callbacks.{name}", Callback) for name in names]
     options |= {"logger": loggers or False, "callbacks": callbacks}
     trainer: Trainer = build(config, "trainer", Trainer, **options)
     return trainer

@@ -10,7 +10,8 @@ import pytest
 
 from danet_lightning.config import source
 from danet_lightning.config.nodes import node_problems
-from danet_lightning.config.schema import processes
+from danet_lightning.config.ranges import OptimizerNode, TrainerNode
+from danet_lightning.config.schema import TrainConfig, problems, processes
 from danet_lightning.config.signature import arguments
 from danet_lightning.config.source import locate
 
@@ -198,3 +199,116 @@ def test_what_is_read_is_what_is_imported(target: str) -> None:
 )
 def test_processes(trainer: dict[str, Any], count: int | None) -> None:
     assert processes(trainer) == count
+
+
+# ---- what the annotations of other packages do not say
+
+
+ALIASES = """
+from typing import Literal, Union
+from pathlib import Path
+Level = Literal["low", "high"]
+Place = Union[str, Path]
+LEAST = 4
+"""
+USES = """
+from typing import Annotated, Optional
+from pydantic import Field
+from .aliases import LEAST, Level, Place
+def build(level: Level, place: Optional[Place] = None, size: Annotated[int, Field(ge=LEAST)] = 4,
+          other: Optional["Nowhere"] = None): ...
+"""
+
+
+def test_annotations_follow_names_into_other_modules(package: str, tmp_path: Path) -> None:
+    (tmp_path / package / "aliases.py").write_text(ALIASES)
+    (tmp_path / package / "uses.py").write_text(USES)
+    build = f"{package}.uses.build"
+    assert wrong(build, level="low", place="here", size=4, other=3) == {}
+    assert wrong(build, level="medium", place=1.5, size=3) == {
+        "level": "\"medium\": must be 'low' or 'high'",
+        "place": "1.5: must be a valid string",
+        "size": "3: must be greater than or equal to 4",
+    }
+
+
+TRAINER = {"_target_": "lightning.Trainer", "max_epochs": 1}
+OPTIMIZER = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 0.1}
+
+
+def told(**changes: Any) -> dict[str, str]:
+    """What is said of a training with these values in its trainer or optimizer."""
+    nodes: dict[str, Any] = {"trainer": TRAINER, "optimizer": OPTIMIZER}
+    for place, value in changes.items():
+        node, _, key = place.partition("__")
+        nodes[node] = {**nodes[node], key: value}
+    found = problems({"batch_size": 8, **nodes}, TrainConfig)
+    return {key: text for key, text in found.items() if text != "is missing"}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "text"),
+    [
+        ("trainer__max_epochs", -2, "-2: must be greater than or equal to -1"),
+        ("trainer__max_epochs", -1, "-1: the learning rate falls until the last step, so give"),
+        ("trainer__max_epochs", None, "null: the learning rate falls until the last step"),
+        ("trainer__check_val_every_n_epoch", 0, "0: must be greater than 0"),
+        ("trainer__accumulate_grad_batches", 0, "0: must be greater than 0"),
+        ("trainer__log_every_n_steps", -1, "-1: must be greater than or equal to 0"),
+        ("trainer__gradient_clip_val", -0.5, "-0.5: must be greater than or equal to 0"),
+        ("trainer__gradient_clip_algorithm", "nrom", "\"nrom\": must be 'norm' or 'value'"),
+        ("trainer__limit_train_batches", 1.5, "must be less than or equal to 1"),
+        ("trainer__num_nodes", 0, "0: must be greater than 0"),
+        ("trainer__devices", -2, "must be greater than or equal to -1"),
+        ("trainer__devices", [], "[]: "),
+        ("trainer__precision", 33, "33: "),
+        ("trainer__plugins", [7], "[7]: "),
+        ("trainer__deterministic", 1e30, "1e+30: "),
+        ("optimizer__lr", -1, "-1: must be greater than or equal to 0"),
+        ("optimizer__weight_decay", -1, "-1: must be greater than or equal to 0"),
+        ("optimizer___partial_", False, "false: must be True"),
+    ],
+)
+def test_ranges_of_trainer_and_optimizer(place: str, value: Any, text: str) -> None:
+    found = told(**{place: value})
+    key = place.replace("__", ".", 1)
+    assert list(found) == [key]
+    assert found[key].startswith(text) or text in found[key]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("trainer__precision", "auto"),  # ours
+        ("trainer__precision", 16),
+        ("trainer__devices", "auto"),
+        ("trainer__devices", [0, 1]),
+        ("trainer__limit_train_batches", 3),
+        ("trainer__limit_train_batches", 0.5),
+        ("trainer__check_val_every_n_epoch", None),
+        ("trainer__plugins", [{"_target_": "danet_lightning.saving.AtomicCheckpointIO"}]),
+        ("optimizer__lr", 0),
+        ("optimizer__betas", [0.9, 1]),
+    ],
+)
+def test_what_trainer_and_optimizer_take(place: str, value: Any) -> None:
+    assert told(**{place: value}) == {}
+
+
+def test_ranges_are_of_arguments_that_there_are() -> None:
+    assert set(TrainerNode.__annotations__) <= set(arguments("lightning.Trainer").named)
+    taken = {*arguments("torch.optim.SGD").named, "_partial_"}
+    assert set(OptimizerNode.__annotations__) <= taken
+
+
+def test_a_seed_is_one_that_every_generator_takes() -> None:
+    found = problems({"seed": 2**32}, TrainConfig)
+    assert found["seed"] == "4294967296: must be less than 4294967296"
+
+
+def test_the_nodes_are_named_that_make_too_many_processes() -> None:
+    found = told(trainer__devices=1, trainer__num_nodes=3)
+    assert found == {
+        "batch_size": "8 must be divisible by the 3 processes of trainer.devices and "
+        "trainer.num_nodes; 6 is"
+    }

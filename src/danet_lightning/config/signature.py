@@ -32,9 +32,10 @@ Foreign = Annotated[Any, AfterValidator(_refuse)]  # a class of no YAML value, l
 def adapter(annotation: Any) -> Adapter | None:
     """Pydantic's check for an annotation; None for one that it cannot judge."""
     try:
-        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+        found = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
     except (PydanticUserError, TypeError):
         return None
+    return found if found.pydantic_complete else None  # a name inside it may mean nothing here
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,10 @@ def _imported(origin: str) -> Any:
         return VOCABULARY[origin]
     if owner in VOCABULARY:
         return getattr(VOCABULARY[owner], member)
-    return _Package(origin) if find_module(origin) else _foreign(locate(origin))
+    if find_module(origin):
+        return _Package(origin)
+    module = find_module(owner)  # None: a class inside a class
+    return _Names(module)[member] if module else _foreign(locate(origin))
 
 
 def _foreign(found: Found | None) -> Any:
