@@ -39,7 +39,8 @@ def commands(paths: list[Path]) -> list[tuple[str, str]]:
 def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.touch()
-    words = [re.sub(r"^(ckpt_path|init_from|source)=.*", rf"\1={file}", word) for word in shlex.split(line)]
+    given = r"^(ckpt_path|init_from|source)=.*"
+    words = [re.sub(given, rf"\1={file}", word) for word in shlex.split(line)]
     # the first of several seeds: each more is a point more, which says nothing new
     words = [re.sub(r"^(seed=\d+)[\d,]*$", r"\1", word) for word in words]
     if verb == "benchmark":

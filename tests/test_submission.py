@@ -22,6 +22,13 @@ sys.path.append(str(Path(__file__).parent / "data"))
 from fake_trees import write_cityscapes, write_voc2012
 
 
+@pytest.fixture(scope="module")
+def of_cityscapes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The argument that names a checkpoint of Cityscapes."""
+    folder = tmp_path_factory.mktemp("nets")
+    return f"ckpt_path={checkpoint(folder, 'danet_lightning.data.cityscapes.Cityscapes', 19)}"
+
+
 def checkpoint(folder: Path, dataset: str, classes: int) -> Path:
     torch.manual_seed(1)
     net = DANet(dilated_resnet("resnet18"), classes)
@@ -38,10 +45,9 @@ def checkpoint(folder: Path, dataset: str, classes: int) -> Path:
     return folder / "net.ckpt"
 
 
-def test_cityscapes_own_evaluator_gives_our_numbers(tmp_path: Path) -> None:
-    checkpoint(tmp_path, "danet_lightning.data.cityscapes.Cityscapes", 19)
+def test_cityscapes_own_evaluator_gives_our_numbers(of_cityscapes: str, tmp_path: Path) -> None:
     write_cityscapes(tmp_path / "Cityscapes")
-    shared = ["ckpt_path=net.ckpt", "dataset=cityscapes", "dataset.root=Cityscapes"]
+    shared = [of_cityscapes, "dataset=cityscapes", "dataset.root=Cityscapes"]
     done = danet("evaluate", *shared, "dataset.workers=0", "trainer=cpu", "run_dir=r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = danet(
@@ -74,13 +80,12 @@ def test_cityscapes_own_evaluator_gives_our_numbers(tmp_path: Path) -> None:
     assert results["miou"] == pytest.approx(evaluator.getScoreAverage(theirs, args), abs=1e-9)
 
 
-def test_the_test_frames_need_no_labels(tmp_path: Path) -> None:
-    checkpoint(tmp_path, "danet_lightning.data.cityscapes.Cityscapes", 19)
+def test_the_test_frames_need_no_labels(of_cityscapes: str, tmp_path: Path) -> None:
     root = write_cityscapes(tmp_path / "Cityscapes")
     for label in (root / "gtFine" / "test").rglob("*.png"):
         label.unlink()
     done = danet(
-        "predict", "ckpt_path=net.ckpt", "dataset=cityscapes", "dataset.root=Cityscapes",
+        "predict", of_cityscapes, "dataset=cityscapes", "dataset.root=Cityscapes",
         "split=test", "format=cityscapes", "output=out", "device=cpu", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -119,9 +124,10 @@ def test_voc_files_are_palette_pngs_in_the_devkits_folders(tmp_path: Path) -> No
         (["dataset=cityscapes", "format=png"], "format=png: no such option"),
     ],
 )
-def test_wrong_requests(arguments: list[str], said: str, tmp_path: Path) -> None:
-    checkpoint(tmp_path, "danet_lightning.data.cityscapes.Cityscapes", 19)
-    done = danet("predict", "ckpt_path=net.ckpt", "output=out", *arguments, cwd=tmp_path)
+def test_wrong_requests(
+    of_cityscapes: str, arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    done = danet("predict", of_cityscapes, "output=out", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr

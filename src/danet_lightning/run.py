@@ -15,6 +15,7 @@ from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import distributed
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from danet_lightning import checkpoint, resuming
 from danet_lightning.building import build, build_over, request_errors, run_errors
@@ -156,12 +157,11 @@ def join_group(trainer: Trainer) -> None:
     has_store = torchrun.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if trainer.world_size == 1 or not has_store or torchrun.get("GROUP_WORLD_SIZE") != "1":
         return
-    store = distributed.TCPStore(
-        torchrun["MASTER_ADDR"], int(torchrun["MASTER_PORT"]), is_master=False
-    )
+    address = torchrun["MASTER_ADDR"], int(torchrun["MASTER_PORT"])
+    store = TCPStore(*address, is_master=False)
     distributed.init_process_group(
         "nccl" if trainer.strategy.root_device.type == "cuda" else "gloo",
-        store=distributed.PrefixStore(f"start_{torchrun['TORCHELASTIC_RESTART_COUNT']}", store),
+        store=PrefixStore(f"start_{torchrun['TORCHELASTIC_RESTART_COUNT']}", store),
         rank=int(torchrun["RANK"]),
         world_size=int(torchrun["WORLD_SIZE"]),
     )
