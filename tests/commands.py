@@ -18,6 +18,7 @@ import threading
 import traceback
 import warnings
 import weakref
+from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Self
@@ -82,7 +83,9 @@ class Running:
     def kill(self) -> None:
         """Kill it with all that it started, and wait until it is gone."""
         if self.poll() is None:
-            os.killpg(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just begun, and leads no group yet
+                os.killpg(self.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.join()
         self.folder.cleanup()
 

@@ -1,3 +1,4 @@
+import csv
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 from danet_lightning.inference import normalize
 from danet_lightning.losses import SummedCrossEntropy
 from danet_lightning.metrics import ConfusionMatrix
+from danet_lightning.metrics_file import MetricsFile
 from danet_lightning.module import SegmentationModule
 from danet_lightning.protocols import MultiView
 
@@ -75,9 +77,9 @@ def segmentation_module(**options) -> SegmentationModule:
 def fit(module: SegmentationModule, epochs: int = 3, **options) -> tuple[Trainer, Recorder]:
     recorder = Recorder()
     trainer = Trainer(
-        accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_epochs=epochs, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[recorder],
-        num_sanity_val_steps=0, **options,
+        num_sanity_val_steps=0, **{"logger": False, **options},
     )  # fmt: skip
     loader = DataLoader(list(samples()), batch_size=3)
     trainer.fit(module, loader, DataLoader(list(samples(5)), batch_size=1))
@@ -122,10 +124,18 @@ def test_validation_counts_every_pixel_once_per_epoch():
     assert module.confusion.compute().sum() == 5 * (8 * 10 - 1)
 
 
-def test_loss_is_logged_per_output_and_gamma_by_branch():
-    trainer, _ = fit(segmentation_module(), epochs=1)
-    logged = trainer.callback_metrics
-    parts = logged["train/loss/fused"] + logged["train/loss/position"]
-    torch.testing.assert_close(logged["train/loss"], parts)
-    assert {"gamma/pam", "lr/backbone", "val/miou", "val/iou/sky"} <= set(logged)
-    assert "gamma/cam" not in logged
+def test_loss_is_logged_per_output_and_gamma_by_branch(tmp_path):
+    file = MetricsFile(str(tmp_path))
+    fit(segmentation_module(), epochs=1, logger=file, log_every_n_steps=1)
+    rows = list(csv.DictReader(file.path.read_text().splitlines()))
+    training = [row for row in rows if row["train/loss"]]
+    assert [int(row["step"]) for row in training] == list(range(len(training)))
+    for row in training:
+        parts = float(row["train/loss/fused"]) + float(row["train/loss/position"])
+        assert float(row["train/loss"]) == pytest.approx(parts)
+        assert row["gamma/pam"]
+        assert row["lr/backbone"]
+    assert "gamma/cam" not in rows[0]
+    (validation,) = [row for row in rows if row["val/miou"]]
+    assert validation["val/iou/sky"]
+    assert int(validation["step"]) == len(training) - 1

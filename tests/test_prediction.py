@@ -226,6 +226,7 @@ def test_the_command_ends_with_1_after_a_skipped_image(
         "dataset": {},
         "format": {},
         "device": "cpu",
+        "devices": 1,
         "opacity": 0.5,
         "trusted": [],
     }

@@ -47,7 +47,8 @@ class ContinuedWandbLogger(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Add a row, unless it is there already."""
         if self.rows >= self._recorded:
-            self.experiment.log({**metrics, "trainer/global_step": step}, step=self.rows)
+            row = {**metrics, "trainer/global_step": step}
+            self.experiment.log(row, step=self.rows, commit=True)  # a kill may come before the next
         self.rows += 1
 
     def continue_from(self, rows: int) -> None:

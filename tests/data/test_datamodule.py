@@ -87,8 +87,8 @@ def test_processes_share_the_batch_of_one(world):
 
 def test_processes_evaluate_each_image_once_even_when_they_are_too_many():
     shares = [list(on(Noise(val=3), rank, 4).val_dataloader()) for rank in range(4)]
-    names = sorted(batch["id"][0] for share in shares for batch in share)
-    assert names == ["noise_0", "noise_1", "noise_2"]
+    counted = [batch for share in shares for batch in share if (batch["mask"] != 255).any()]
+    assert sorted(batch["id"][0] for batch in counted) == ["noise_0", "noise_1", "noise_2"]
 
 
 def test_a_batch_that_does_not_divide_ends_with_both_numbers():
