@@ -312,3 +312,18 @@ def test_the_nodes_are_named_that_make_too_many_processes() -> None:
         "batch_size": "8 must be divisible by the 3 processes of trainer.devices and "
         "trainer.num_nodes; 6 is"
     }
+
+
+@pytest.mark.parametrize(
+    ("target", "values", "text"),
+    [
+        ("protocols.MultiView", {"scales": []}, "[]: must have at least 1 item"),
+        ("protocols.MultiView", {"scales": [1e30]}, "entry 0 must be less than or equal to 100"),
+        ("data.scenes.Scenes", {"size": [7, 64]}, "entry 0 must be greater than or equal to 32"),
+        ("data.scenes.Scenes", {"scale_range": [1, 1e30]}, "entry 1 must be less than or equal"),
+    ],
+)
+def test_ranges_of_our_own_arguments(target: str, values: dict[str, Any], text: str) -> None:
+    (key, found), *others = wrong(f"danet_lightning.{target}", **values).items()
+    assert (key in values, others) == (True, [])
+    assert text in found
