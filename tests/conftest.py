@@ -1,10 +1,13 @@
 import os
 import random
+from pathlib import Path
 
 import pytest
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it: it would ask the network
 os.environ["WANDB_MODE"] = "offline"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks in several processes
+os.environ["PYTHONPATH"] = str(Path(__file__).parent / "users")  # what the commands name as theirs
 
 
 @pytest.fixture
@@ -13,3 +16,13 @@ def seed() -> int:
     chosen = int(os.environ.get("TEST_SEED", random.randrange(2**31)))
     print(f"TEST_SEED={chosen}")
     return chosen
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a tiny training that was left alone."""
+    from trainings import TINY, until_done
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    until_done(folder, *TINY, starts=1)
+    return folder / "run"

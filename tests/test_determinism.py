@@ -3,14 +3,14 @@
 import pytest
 import torch
 from commands import danet
-from test_resuming import TINY, same_tensors, undisturbed  # noqa: F401
+from trainings import TINY, same_tensors
 
 from danet_lightning.provenance import PACKAGES
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
-def test_workers_and_how_they_start_change_nothing(undisturbed, tmp_path, method, workers):  # noqa: F811
+def test_workers_and_how_they_start_change_nothing(undisturbed, tmp_path, method, workers):
     (tmp_path / "starting.py").write_text(
         "import multiprocessing\n"
         "from lightning import Callback\n"
@@ -26,7 +26,7 @@ def test_workers_and_how_they_start_change_nothing(undisturbed, tmp_path, method
     same_tensors(undisturbed / "last.ckpt", tmp_path / "run" / "last.ckpt")
 
 
-def test_deterministic_operations_give_the_same_again(undisturbed, tmp_path):  # noqa: F811
+def test_deterministic_operations_give_the_same_again(undisturbed, tmp_path):
     result = danet("train", *TINY, "trainer.deterministic=true", "run_dir=run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     same_tensors(undisturbed / "last.ckpt", tmp_path / "run" / "last.ckpt")
@@ -50,7 +50,7 @@ def test_operation_that_cannot_be_deterministic_is_named(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_checkpoint_says_where_its_numbers_come_from(undisturbed, tmp_path):  # noqa: F811
+def test_checkpoint_says_where_its_numbers_come_from(undisturbed, tmp_path):
     facts = torch.load(undisturbed / "best.ckpt", weights_only=True)["danet_lightning"]
     assert facts["seed"] == {"value": 0, "source": "configuration"}
     assert set(PACKAGES) <= set(facts["versions"])
@@ -60,5 +60,5 @@ def test_checkpoint_says_where_its_numbers_come_from(undisturbed, tmp_path):  # 
     other = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)
     assert other["danet_lightning"]["seed"] == {"value": 3, "source": "command line"}
     first = torch.load(undisturbed / "best.ckpt", weights_only=True)["state_dict"]
-    name = "net.backbone.conv1.weight"
+    name = "net.backbone.fourth.weight"
     assert not torch.equal(first[name], other["state_dict"][name])

@@ -1,6 +1,5 @@
 """One, two and three processes: the same counts, the same files, the same step."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,9 @@ import torch
 from commands import danet
 from PIL import Image
 from processes import devices, succeed
-from test_resuming import TINY
+from trainings import TINY, TRUSTED, matrix_of
 
 pytestmark = pytest.mark.ddp
-
-
-def matrix_of(run: Path) -> list[list[int]]:
-    return json.loads((run / "results.json").read_text())["confusion_matrix"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +28,7 @@ def test_evaluate_counts_each_image_once(trained, tmp_path, images):
         run = tmp_path / str(world)
         succeed(
             world, "evaluate", f"ckpt_path={trained}/best.ckpt", f"run_dir={run}",
-            f"+dataset.val_images={images}", *devices(world), cwd=tmp_path,
+            f"+dataset.val_images={images}", *devices(world), TRUSTED, cwd=tmp_path,
         )  # fmt: skip
         found.append(matrix_of(run))
     assert found[0] == found[1] == found[2]
@@ -47,7 +42,10 @@ def test_fit_counts_each_image_once(tmp_path, world):
         world, "train", *TINY, *devices(world), "trainer.max_epochs=1", "batch_size=6",
         "dataset.val_images=2", "run_dir=run", cwd=tmp_path,
     )  # fmt: skip
-    danet("evaluate", "ckpt_path=run/best.ckpt", "run_dir=alone", "trainer=cpu", cwd=tmp_path)
+    succeed(
+        1, "evaluate", "ckpt_path=run/best.ckpt", "run_dir=alone", "trainer=cpu", TRUSTED,
+        cwd=tmp_path,
+    )  # fmt: skip
     assert matrix_of(tmp_path / "run") == matrix_of(tmp_path / "alone")
 
 
@@ -62,7 +60,7 @@ def test_predict_writes_each_image_once(trained, tmp_path, count):
     for world in (1, 2, 3):
         results = succeed(
             world, "predict", f"ckpt_path={trained}/best.ckpt", "input=photos",
-            f"output=out{world}", "device=cpu", cwd=tmp_path,
+            f"output=out{world}", "device=cpu", TRUSTED, cwd=tmp_path,
         )  # fmt: skip
         said = [result.stdout for result in results if "segmented" in result.stdout]
         assert said == [f"{count} of {count} images segmented into out{world}\n"]
@@ -73,19 +71,6 @@ def test_predict_writes_each_image_once(trained, tmp_path, count):
 
 # ---- the same optimizer step
 
-# Batch statistics are each process's own on a CPU; labels are ignored very unevenly.
-FROZEN = """
-from lightning import Callback
-from torch import nn
-
-class Frozen(Callback):
-    def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eval()
-        for image, mask in zip(batch["image"], batch["mask"]):
-            mask[int(image.float().mean()) % 5 * 7 + 1:] = 255
-"""
 STEP = [
     *TINY, "batch_size=4", "model.dropout=0", "optimizer=sgd", "optimizer.lr=0.01",
     "+trainer.max_steps=2", "+callbacks.frozen._target_=frozen.Frozen",
@@ -96,7 +81,6 @@ STEP = [
 def alone(tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
     """The weights after two steps of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    (folder / "frozen.py").write_text(FROZEN)
     succeed(1, "train", *STEP, "run_dir=run", cwd=folder)
     return torch.load(folder / "run" / "last.ckpt", weights_only=True), folder
 
@@ -105,7 +89,6 @@ def alone(tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
 def test_step_of_one_global_batch(alone, tmp_path, world, parts):
     """Processes and accumulated parts: the mean over the labelled pixels of the global batch."""
     reference, _ = alone
-    (tmp_path / "frozen.py").write_text(FROZEN)
     succeed(
         world, "train", *STEP, *devices(world), f"trainer.accumulate_grad_batches={parts}",
         "run_dir=run", cwd=tmp_path,

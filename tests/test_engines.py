@@ -1,11 +1,9 @@
 """What starts the processes of a run: torchrun, SLURM, FSDP; and what is refused beside them."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,15 @@ import torch
 from commands import danet
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from processes import devices, succeed
+from trainings import EVERY_STEP, TINY, killed_at, same_runs
 
 from danet_lightning.config.launch import check_command_line, conf_dir
 from danet_lightning.config.overrides import compose
 from danet_lightning.config.schema import TrainConfig
 from danet_lightning.errors import RequestError
 
-SMALL = [
-    "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
-    "batch_size=2", "dataset.train_images=8", "dataset.val_images=3", "dataset.test_images=3",
-    "dataset.size=[32,64]", "dataset.crop_size=[32,64]", "logger=csv", "~callbacks.pictures",
-    "trainer.max_epochs=3",
-]  # fmt: skip
+PAIR = [*TINY, *devices(2), "trainer.max_epochs=3"]
 OUTSIDE = {
     "torchrun": {"TORCHELASTIC_RUN_ID": "none", "RANK": "0"},
     "srun": {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "danet", "SLURM_PROCID": "0"},
@@ -120,57 +115,20 @@ def test_fsdp_is_refused_without_cuda(tmp_path: Path, options: list[str], said: 
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_torchrun_survives_a_killed_rank_and_ends_exact(tmp_path: Path) -> None:
-    last = tmp_path / "killed" / "last.ckpt"
+    (tmp_path / "done_start5_0").touch()  # as if the first rank had had it: the second is killed
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
-               "--max-restarts=3", f"--master-port={port}", "-m", "danet_lightning.train", *SMALL,
-               "run_dir=killed"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LOGLEVEL": "INFO"}  # torchrun's own
-    told = tmp_path / "stderr"  # a pipe that nobody reads would fill up
-    with told.open("w") as file:
-        run = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=file, stdout=file)
-        try:
-            deadline = time.monotonic() + 150
-            while epochs_of(last) < 1:
-                assert run.poll() is None, told.read_text()
-                assert time.monotonic() < deadline, told.read_text()
-                time.sleep(0.02)
-            os.kill(ranks_of(run.pid)[1], signal.SIGKILL)
-            code = run.wait(150)
-        finally:
-            run.terminate()  # and it ends its ranks
-            run.wait(60)
-    assert code == 0, told.read_text()
-    assert told.read_text().count("will restart worker group") == 1
-    done = danet("train", *SMALL, "run_dir=whole", cwd=tmp_path, OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    killed_weights, whole_weights = (
-        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
-        for name in ("killed", "whole")
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3",
+        f"--master-port={port}", "-m", "danet_lightning.train", *PAIR, EVERY_STEP,
+        *killed_at("start5"), "run_dir=killed",
+    ]  # fmt: skip
+    environment = {**os.environ, "LOGLEVEL": "INFO"}  # torchrun's own
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert killed_weights.keys() == whole_weights.keys()
-    for key, value in whole_weights.items():
-        assert torch.equal(killed_weights[key], value), key
-
-
-def epochs_of(checkpoint: Path) -> int:
-    if not checkpoint.is_file():
-        return -1
-    return int(torch.load(checkpoint, weights_only=True)["epoch"])
-
-
-def ranks_of(parent: int) -> list[int]:
-    """The processes that torchrun has started, by rank."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
-        try:
-            started_by = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            variables = (folder / "environ").read_text().split("\0") if started_by == parent else []
-        except OSError:  # ended meanwhile
-            continue
-        found |= {each[5:]: int(folder.name) for each in variables if each.startswith("RANK=")}
-    return [found[rank] for rank in sorted(found)]
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("will restart worker group") == 1
+    succeed(2, "train", *PAIR, "run_dir=whole", cwd=tmp_path)
+    same_runs(tmp_path / "whole", tmp_path / "killed")

@@ -14,6 +14,7 @@ import torch
 from commands import danet, start
 from PIL import Image
 from processes import devices, succeed
+from trainings import TINY, TRUSTED, matrix_of
 
 SMALL = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
@@ -40,10 +41,6 @@ def rows_of(run_dir: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv."""
     with (run_dir / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
-
-
-def matrix_of(run_dir: Path) -> list[list[int]]:
-    return json.loads((run_dir / "results.json").read_text())["confusion_matrix"]
 
 
 def test_run_folder_holds_what_the_readme_promises(trained):
@@ -144,12 +141,11 @@ def test_two_processes_count_what_one_counts(trained, folder):
 @pytest.mark.ddp
 def test_two_processes_train(folder):
     results = succeed(
-        2, "train", *SMALL, *devices(2), "run_dir=pair", "trainer.max_epochs=1", "logger=csv",
-        cwd=folder,
-    )  # fmt: skip
+        2, "train", *TINY, *devices(2), "run_dir=pair", "trainer.max_epochs=1", cwd=folder
+    )
     told = [result.stdout.count("mIoU") for result in results]
     assert told == [2, 0]  # the table and the constant predictor, once
-    again = danet("evaluate", "ckpt_path=pair/best.ckpt", "run_dir=single", cwd=folder)
+    again = danet("evaluate", "ckpt_path=pair/best.ckpt", "run_dir=single", TRUSTED, cwd=folder)
     assert again.returncode == 0, again.stderr
     assert matrix_of(folder / "single") == matrix_of(folder / "pair")
 
@@ -220,7 +216,7 @@ def inspect(offline: Path) -> str:
 
 def test_untrained_network_is_reported_with_zero_epochs(folder):
     result = danet(
-        "train", *SMALL, "run_dir=untrained", "trainer.max_epochs=0", "logger=none", cwd=folder
+        "train", *TINY, "run_dir=untrained", "trainer.max_epochs=0", "logger=none", cwd=folder
     )
     assert result.returncode == 0, result.stderr
     assert "mIoU" in result.stdout
@@ -274,7 +270,7 @@ def test_evaluate_refuses_a_call_hidden_in_the_data_set(trained, folder):
 
 def test_ctrl_c_leaves_a_usable_run_folder(folder):
     run_dir = folder / "interrupted"
-    arguments = [*SMALL, "run_dir=interrupted", "trainer.max_epochs=500", "logger=csv"]
+    arguments = [*TINY, "run_dir=interrupted", "trainer.max_epochs=500"]
     with start("train", *arguments, cwd=folder) as process:
         deadline = time.monotonic() + 120
         while not (run_dir / "best.ckpt").exists() and process.poll() is None:  # one epoch
@@ -287,29 +283,15 @@ def test_ctrl_c_leaves_a_usable_run_folder(folder):
     checkpoint = torch.load(run_dir / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] >= 3
     assert rows_of(run_dir)
-    result = danet("evaluate", "ckpt_path=interrupted/last.ckpt", "run_dir=kept", cwd=folder)
+    checkpoint_of_it = "ckpt_path=interrupted/last.ckpt"
+    result = danet("evaluate", checkpoint_of_it, "run_dir=kept", TRUSTED, cwd=folder)
     assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.slow
-def test_sweep_makes_four_runs(folder):
-    result = danet(
-        "train", "-m", *SMALL, "trainer.max_epochs=1", "model.pam=true,false",
-        "model.cam=true,false", "sweep_dir=ablation", cwd=folder,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    runs = sorted((folder / "ablation").glob("*/best.ckpt"))
-    assert len(runs) == 4
-    tensors = {frozenset(torch.load(run, weights_only=True)["state_dict"]) for run in runs}
-    assert len(tensors) == 4
-    ids = {path.name for path in (folder / "ablation").glob("*/wandb/offline-run-*")}
-    assert len(ids) == 4
 
 
 @pytest.mark.slow
 def test_tensorboard(folder):
     result = danet(
-        "train", *SMALL, "trainer.max_epochs=1", "logger=tensorboard", "run_dir=board", cwd=folder
+        "train", *TINY, "trainer.max_epochs=1", "logger=tensorboard", "run_dir=board", cwd=folder
     )
     assert result.returncode == 0, result.stderr
     assert list((folder / "board" / "tensorboard").glob("events.out.tfevents.*"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from commands import danet, start
 from processes import devices, together
-from test_resuming import TINY, killed_at, same_runs, undisturbed, until_done  # noqa: F401
+from trainings import TINY, killed_at, same_runs, until_done
 
 RARE = "callbacks.last.every_minutes=10"  # nothing but the signal saves in the middle of an epoch
 
@@ -16,7 +16,7 @@ RARE = "callbacks.last.every_minutes=10"  # nothing but the signal saves in the 
 def stopped(number: int, folder: Path, *arguments: str, moment: str, **environment: str) -> str:
     """Start a run that gets the signal at the moment; returns what it said."""
     result = danet(
-        "train", *TINY, RARE, *killed_at(folder, moment, number=number), *arguments, "run_dir=run",
+        "train", *TINY, RARE, *killed_at(moment, number=number), *arguments, "run_dir=run",
         cwd=folder, **environment,
     )  # fmt: skip
     assert result.returncode == 128 + number, result.stderr
@@ -37,12 +37,12 @@ def step_of(folder: Path) -> int:
         pytest.param("SIGINT", "validation4", 4, marks=pytest.mark.slow),
     ],
 )
-def test_signal_saves_within_the_step(undisturbed, tmp_path, name, moment, step):  # noqa: F811
+def test_signal_saves_within_the_step(undisturbed, tmp_path, name, moment, step):
     number = signal.Signals[name]
     said = stopped(number, tmp_path, moment=moment)
     assert f"{name}: stopped after step {step}" in said
     assert step_of(tmp_path) == step
-    until_done(tmp_path, *TINY, RARE, *killed_at(tmp_path, moment, number=number), starts=1)
+    until_done(tmp_path, *TINY, RARE, *killed_at(moment, number=number), starts=1)
     same_runs(undisturbed, tmp_path / "run")
 
 
@@ -87,7 +87,7 @@ def test_slurm_requeues(tmp_path, array):
 @pytest.mark.ddp
 def test_all_processes_stop_at_the_same_step(tmp_path):
     """Only the first one gets the signal, as from `kill`."""
-    arguments = killed_at(tmp_path, "start1", number=signal.SIGTERM)
+    arguments = killed_at("start1", number=signal.SIGTERM)
     (tmp_path / "done_start1_1").touch()  # the second process has had it
     ended = together(2, "train", *TINY, RARE, *devices(2), *arguments, "run_dir=run", cwd=tmp_path)
     assert [result.returncode for result in ended] == [143, 0], ended[0].stderr
@@ -117,7 +117,7 @@ def test_full_disk_keeps_the_checkpoint_and_tells(tmp_path):
     before = last.read_bytes()
     last.with_name("last.ckpt.part").symlink_to("/dev/full")  # every write fails as on a full disk
     result = danet(
-        "train", *TINY, "callbacks.last.every_minutes=1e-9", *killed_at(tmp_path, "start1"),
+        "train", *TINY, "callbacks.last.every_minutes=1e-9", *killed_at("start1"),
         "run_dir=run", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 1, result.stderr

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commands import danet
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from PIL import Image
+from trainings import QUICK, TINY
 
 from danet_lightning.config import processes
 from danet_lightning.config.launch import check_command_line, launch
@@ -21,57 +23,18 @@ from danet_lightning.config.schema import TrainConfig
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.provenance import config_hash
 
-SMALL = [
-    "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=1", "batch_size=2",
-    "~callbacks.pictures",
-]  # fmt: skip
-SCENES = [
-    "dataset.train_images=4", "dataset.val_images=3", "dataset.test_images=3",
-    "dataset.size=[32,64]", "dataset.crop_size=[32,64]",
-]  # fmt: skip
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]  # pytest's own handlers stay
 ODD = "mein 'Übungs' \"ordner\" a=b"
-PROBE = '''
-"""What each process of a job says of itself, and a loss that fails where it is told to."""
-
-import json
-import sys
-from pathlib import Path
-
-from lightning import Callback
-from danet_lightning.losses import SummedCrossEntropy
-
-
-class Probe(Callback):
-    def __init__(self, run_dir: str) -> None:
-        self.run_dir = run_dir
-
-    def on_fit_start(self, trainer, pl_module):
-        said = {
-            "hash": pl_module.metadata["config_hash"], "argv": sys.argv[1:],
-            "lr": pl_module.metadata["config"]["optimizer"]["lr"],
-        }
-        Path(self.run_dir, f"rank{trainer.global_rank}.json").write_text(json.dumps(said))
-
-
-class Loss(SummedCrossEntropy):
-    def __init__(self, fails: bool) -> None:
-        super().__init__()
-        self.fails = fails
-
-    def forward(self, outputs, mask):
-        if self.fails:
-            raise RuntimeError("a bug in the loss")
-        return super().forward(outputs, mask)
-'''
-PROBED = ["+callbacks.probe._target_=probe.Probe", "+callbacks.probe.run_dir=${run_dir}"]
+PAIR = [
+    *TINY, "trainer.max_epochs=1", "trainer.devices=2", "sweep_dir=here",
+    "+callbacks.probe._target_=probe.Probe", "+callbacks.probe.run_dir=${run_dir}",
+]  # fmt: skip
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where commands are typed."""
     (tmp_path / ODD).mkdir()
-    (tmp_path / ODD / "probe.py").write_text(PROBE)
     return tmp_path / ODD
 
 
@@ -221,13 +184,14 @@ def test_a_resolved_configuration_is_a_request_of_its_own(swept: Any, tmp_path: 
 def test_two_ranks_of_four_points(folder: Path) -> None:
     """Lightning's second process of a point would run the whole sweep."""
     done = danet(
-        "train", "-m", *SMALL, *SCENES, *PROBED, "trainer.devices=2", "sweep_dir=here",
-        "model.pam=true,false", "model.cam=true,false", cwd=folder, OMP_NUM_THREADS="1",
+        "train", "-m", *PAIR, "logger=wandb", "model.pam=true,false", "model.cam=true,false",
+        cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     sweep_dir = folder / "here"
     assert points_of(sweep_dir) == ["0", "1", "2", "3"]
-    assert len(list(sweep_dir.glob("*/best.ckpt"))) == 4
+    networks = [torch.load(path, weights_only=True) for path in sweep_dir.glob("*/best.ckpt")]
+    assert len({frozenset(each["state_dict"]) for each in networks}) == 4
     assert len({path.name for path in folder.rglob("offline-run-*")}) == 4
     assert len(list(folder.rglob("results.json"))) == 4
     assert done.stdout.count("a constant predictor") == 4
@@ -239,10 +203,9 @@ def test_two_ranks_of_four_points(folder: Path) -> None:
 @pytest.mark.ddp
 def test_two_ranks_of_a_random_sweep(folder: Path) -> None:
     done = danet(
-        "train", "-m", *SMALL, *SCENES, *PROBED, "trainer.devices=2", "sweep_dir=here",
-        "hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=2",
-        "hydra.sweeper.n_jobs=1", "hydra.sweeper.direction=maximize", "logger=csv",
-        "optimizer.lr=interval(0.001,0.01)", cwd=folder, OMP_NUM_THREADS="1",
+        "train", "-m", *PAIR, "hydra/sweeper=optuna", "hydra/sweeper/sampler=random",
+        "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweeper.direction=maximize",
+        "optimizer.lr=interval(0.001,0.01)", cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(hashes_of(folder / "here")) == 2
@@ -269,9 +232,8 @@ def hashes_of(sweep_dir: Path) -> list[str]:
 
 def test_a_mended_sweep_only_runs_what_is_missing(folder: Path) -> None:
     command = [
-        "-m", *SMALL, "dataset=folder", "dataset.root=first,second", "dataset.classes=[a,b]",
-        "dataset.crop_size=[32,64]", "backbone=resnet18", "backbone.pretrained=false",
-        "logger=csv", "sweep_dir=here",
+        "-m", *QUICK, "dataset=folder", "dataset.root=first,second", "dataset.classes=[a,b]",
+        "dataset.crop_size=[32,64]", "trainer.max_epochs=1", "logger=csv", "sweep_dir=here",
     ]  # fmt: skip
     write_images(folder / "first")
     failed = danet("train", *command, cwd=folder)
@@ -302,7 +264,7 @@ def write_images(root: Path) -> None:
 
 def test_a_folder_of_another_point_is_refused(folder: Path) -> None:
     """Points are numbered: a sweep that is defined anew finds others' folders."""
-    command = ["-m", *SMALL, *SCENES, "logger=csv", "sweep_dir=here"]
+    command = ["-m", *TINY, "trainer.max_epochs=1", "sweep_dir=here"]
     first = danet("train", *command, "optimizer.lr=0.001,0.002", cwd=folder)
     assert first.returncode == 0, first.stderr
     kept = [(path, path.read_bytes()) for path in sorted(folder.glob("here/*/config.yaml"))]
@@ -318,9 +280,7 @@ def test_a_folder_of_another_point_is_refused(folder: Path) -> None:
 def test_a_bug_in_two_ranks_stops_no_other_point(folder: Path) -> None:
     """Lightning kills the first process, and the sweep with it, when another ends with an error."""
     done = danet(
-        "train", "-m", *SMALL, *SCENES, *PROBED, "trainer.devices=2", "logger=csv",
-        "loss._target_=probe.Loss", "+loss.fails=true,false", "sweep_dir=here", cwd=folder,
-        OMP_NUM_THREADS="1",
+        "train", "-m", *PAIR, "loss._target_=probe.Loss", "+loss.fails=true,false", cwd=folder
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "1 of the sweep's points failed:\n  here/0  +loss.fails=True  " in done.stderr
@@ -334,9 +294,7 @@ def test_a_bug_in_two_ranks_stops_no_other_point(folder: Path) -> None:
 def test_submitit_runs_one_job_a_point(folder: Path) -> None:
     """Each in a process of its own, from which Lightning starts a second one."""
     done = danet(
-        "train", "-m", *SMALL, *SCENES, *PROBED, "trainer.devices=2", "logger=csv",
-        "hydra/launcher=submitit_local", "seed=0,1", "sweep_dir=here",
-        cwd=folder, OMP_NUM_THREADS="1",
+        "train", "-m", *PAIR, "hydra/launcher=submitit_local", "seed=0,1", cwd=folder
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(hashes_of(folder / "here")) == 2

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 Mode = Literal["online", "offline", "disabled", "shared"]
 
 CONNECT_SECONDS = 5  # wandb itself waits 90 s for an unreachable server, then raises
+FLUSH_SECONDS = 0.1  # wandb's own 15 s is what a kill takes from an offline run
 
 
 class ContinuedWandbLogger(WandbLogger):
@@ -42,6 +44,7 @@ class ContinuedWandbLogger(WandbLogger):
         super().__init__(experiment=run)
         self.rows = 0
         self._recorded = recorded
+        self._logged_at = 0.0
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -49,7 +52,15 @@ class ContinuedWandbLogger(WandbLogger):
         if self.rows >= self._recorded:
             row = {**metrics, "trainer/global_step": step}
             self.experiment.log(row, step=self.rows, commit=True)  # a kill may come before the next
+            self._logged_at = time.monotonic()
         self.rows += 1
+
+    def save(self) -> None:
+        """Wait until the rows are on the disk, before a checkpoint counts them.
+
+        W&B writes them in a process of its own, which cannot be asked whether it has.
+        """
+        time.sleep(max(0, self._logged_at + 5 * FLUSH_SECONDS - time.monotonic()))
 
     def continue_from(self, rows: int) -> None:
         """Count on from a checkpoint."""
@@ -86,8 +97,7 @@ def wandb_logger(
         settings=wandb.Settings(
             console="off",
             silent=True,
-            # the default loses the last 15 s of an offline run when the process is killed
-            x_transaction_log_flush_interval=0.5,
+            x_transaction_log_flush_interval=FLUSH_SECONDS,
         ),
     )
     run.define_metric("trainer/global_step")

@@ -89,12 +89,15 @@ def check_choices(overrides: Sequence[str]) -> None:
     for parsed in _parsed(overrides):
         if not parsed.key_or_group:
             raise RequestError(f"{parsed.input_line!r}: an override is key=value; this has no key")
-        options = loader.get_group_options(str(parsed.key_or_group))
-        if not options or parsed.type is not OverrideType.CHANGE or parsed.is_sweep_override():
+        is_key = "." in parsed.key_or_group  # a group's path has slashes
+        if is_key or parsed.type is not OverrideType.CHANGE or parsed.is_sweep_override():
             continue
         value: Any = parsed.value()
         names = value if isinstance(value, list) else [value]
-        if not all(isinstance(name, str) for name in names):
+        if all(isinstance(name, str) for name in names):
+            continue
+        options = loader.get_group_options(str(parsed.key_or_group))  # slow: asked for last
+        if options:
             raise RequestError(f"{parsed.input_line}: choose from {', '.join(options)}")
 
 
