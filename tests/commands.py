@@ -23,26 +23,14 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "danet_lightning.benchmarking.samples",
-        "danet_lightning.callbacks",
-        "danet_lightning.checking.report",
-        "danet_lightning.conversion",
-        "danet_lightning.data.drawing",
-        "danet_lightning.preparing.preparation",
-        "danet_lightning.run",
-        "danet_lightning.submission",
-        "danet_lightning.tracking",
-        "matplotlib.pyplot",
-        "torch._dynamo",  # imported by the first optimizer
-        "tqdm.auto",
-        "pytest",  # the main module, at which every child looks
-    ]
-)
+SERVER.set_forkserver_preload(["preloaded"])
 if not hasattr(multiprocessing.current_process(), "_inheriting"):  # a child that imports this file
-    forkserver.ensure_running()  # at once: its imports go on while pytest collects
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()  # at once: its imports go on while pytest collects
 
 
 class Running:
