@@ -1,29 +1,32 @@
 """The same seed, the same weights: whatever reads the images, and however it is started."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from commands import danet
-from trainings import TINY, same_tensors
+from trainings import TINY, same_tensors, until_done
 
 from danet_lightning.provenance import PACKAGES
 
 
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory) -> Path:
+    """The checkpoint of a training that reads its images itself."""
+    folder = tmp_path_factory.mktemp("one epoch")
+    until_done(folder, *TINY, "trainer.max_epochs=1", starts=1)
+    return folder / "run" / "last.ckpt"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
-def test_workers_and_how_they_start_change_nothing(undisturbed, tmp_path, method, workers):
-    (tmp_path / "starting.py").write_text(
-        "import multiprocessing\n"
-        "from lightning import Callback\n"
-        "class Starting(Callback):\n"
-        "    def __init__(self, method):\n"
-        "        multiprocessing.set_start_method(method, force=True)\n"
-    )
-    result = danet(
-        "train", *TINY, f"dataset.workers={workers}", f"+callbacks.starting.method={method}",
-        "+callbacks.starting._target_=starting.Starting", "run_dir=run", cwd=tmp_path,
+def test_workers_and_how_they_start_change_nothing(one_epoch, tmp_path, method, workers):
+    until_done(
+        tmp_path, *TINY, "trainer.max_epochs=1", f"dataset.workers={workers}",
+        f"+callbacks.starting.method={method}", "+callbacks.starting._target_=starting.Starting",
+        starts=1,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    same_tensors(undisturbed / "last.ckpt", tmp_path / "run" / "last.ckpt")
+    same_tensors(one_epoch, tmp_path / "run" / "last.ckpt")
 
 
 def test_deterministic_operations_give_the_same_again(undisturbed, tmp_path):
@@ -33,14 +36,6 @@ def test_deterministic_operations_give_the_same_again(undisturbed, tmp_path):
 
 
 def test_operation_that_cannot_be_deterministic_is_named(tmp_path):
-    (tmp_path / "loose.py").write_text(
-        "import torch\n"
-        "from danet_lightning.losses import SummedCrossEntropy\n"
-        "class Loose(SummedCrossEntropy):\n"
-        "    def forward(self, outputs, mask):\n"
-        "        torch.zeros(3).put_(torch.tensor([1, 1]), torch.ones(2))\n"
-        "        return super().forward(outputs, mask)\n"
-    )
     result = danet(
         "train", *TINY, "trainer.deterministic=true", "loss._target_=loose.Loose", "run_dir=run",
         cwd=tmp_path,

@@ -21,7 +21,10 @@ def trained(tmp_path_factory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("images", [5, 2], ids=["odd count", "fewer images than processes"])
+@pytest.mark.parametrize(
+    "images",
+    [pytest.param(5, id="odd count", marks=pytest.mark.slow), pytest.param(2, id="fewer images")],
+)
 def test_evaluate_counts_each_image_once(trained, tmp_path, images):
     found = []
     for world in (1, 2, 3):
@@ -35,7 +38,7 @@ def test_evaluate_counts_each_image_once(trained, tmp_path, images):
     assert sum(map(sum, found[0])) > 0
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_fit_counts_each_image_once(tmp_path, world):
     """The counts of the last validation are those of a single process on the same weights."""
     succeed(
@@ -49,7 +52,10 @@ def test_fit_counts_each_image_once(tmp_path, world):
     assert matrix_of(tmp_path / "run") == matrix_of(tmp_path / "alone")
 
 
-@pytest.mark.parametrize("count", [5, 2], ids=["odd count", "fewer images than processes"])
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(5, id="odd count", marks=pytest.mark.slow), pytest.param(2, id="fewer images")],
+)
 def test_predict_writes_each_image_once(trained, tmp_path, count):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -85,7 +91,10 @@ def alone(tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
     return torch.load(folder / "run" / "last.ckpt", weights_only=True), folder
 
 
-@pytest.mark.parametrize(("world", "parts"), [(2, 1), (1, 4), (2, 2)])
+@pytest.mark.parametrize(
+    ("world", "parts"),
+    [pytest.param(2, 1, marks=pytest.mark.slow), (1, 4), (2, 2)],
+)
 def test_step_of_one_global_batch(alone, tmp_path, world, parts):
     """Processes and accumulated parts: the mean over the labelled pixels of the global batch."""
     reference, _ = alone

@@ -35,7 +35,13 @@ def commands(paths: list[Path]) -> list[tuple[str, str]]:
     return sorted((verb, line) for verb, line in lines if line and not line.startswith("..."))
 
 
-@pytest.mark.parametrize(("verb", "line"), commands([*DOCUMENTS, *YAMLS]))
+@pytest.mark.parametrize(
+    ("verb", "line"),
+    [
+        pytest.param(verb, line, marks=[pytest.mark.slow] if line.startswith("-m ") else [])
+        for verb, line in commands([*DOCUMENTS, *YAMLS])
+    ],
+)
 def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.touch()

@@ -50,6 +50,7 @@ def test_killed_with_workers(undisturbed, tmp_path):
     same_runs(undisturbed, tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.ddp
 def test_two_killed_processes_end_as_undisturbed_ones(tmp_path):
     left_alone, killed = tmp_path / "left alone", tmp_path / "killed"

@@ -150,6 +150,7 @@ def test_two_processes_train(folder):
     assert matrix_of(folder / "single") == matrix_of(folder / "pair")
 
 
+@pytest.mark.slow
 def test_checkpoint_is_plain_and_loads_without_the_framework(trained):
     _, run_dir = trained
     checkpoint = torch.load(run_dir / "last.ckpt", weights_only=True)
@@ -183,15 +184,13 @@ def test_predict_with_a_trained_checkpoint(trained, folder):
         assert np.asarray(prediction).max() < 11
 
 
-def test_resume_continues_where_it_stopped(trained, folder):
-    _, run_dir = trained
+def test_resume_continues_where_it_stopped(undisturbed, folder):
     result = danet(
-        "train", *SMALL, "run_dir=longer", "trainer.max_epochs=3", "logger=csv",
-        f"ckpt_path='{run_dir}/last.ckpt'", cwd=folder,
+        "train", *TINY, "run_dir=longer", "trainer.max_epochs=3",
+        f"ckpt_path='{undisturbed}/last.ckpt'", cwd=folder,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    rows = rows_of(folder / "longer")
-    assert {row["epoch"] for row in rows if row["val/miou"]} == {"2"}
+    assert {row["epoch"] for row in rows_of(folder / "longer") if row["val/miou"]} == {"2"}
 
 
 def test_wandb_run_can_be_read_back(trained):

@@ -47,15 +47,6 @@ def test_signal_saves_within_the_step(undisturbed, tmp_path, name, moment, step)
 
 
 def test_second_ctrl_c_does_not_wait(tmp_path):
-    (tmp_path / "stuck.py").write_text(
-        "import os, signal, time\n"
-        "from lightning import Callback\n"
-        "class Stuck(Callback):\n"
-        "    def on_before_optimizer_step(self, *_):\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "        open('stuck', 'w').close()\n"
-        "        time.sleep(200)\n"
-    )
     stuck = "+callbacks.stuck._target_=stuck.Stuck"
     with start("train", *TINY, stuck, "run_dir=run", cwd=tmp_path) as running:
         while not (tmp_path / "stuck").exists():

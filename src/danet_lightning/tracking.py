@@ -164,5 +164,7 @@ def answers(url: str, seconds: float) -> bool:
             return
         answered.set()
 
-    threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(seconds)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return answered.is_set()

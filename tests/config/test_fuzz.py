@@ -34,22 +34,9 @@ trainer: {precision: 32-true, max_epochs: 1}
 batch_size: 2
 dataset: {train_images: 2, val_images: 1, size: [32, 64], crop_size: [32, 64]}
 callbacks: {pictures: {count: 1}}
-backbone: {_target_: small.net} # a ResNet's checkpoints take longer than all the rest
+backbone: {_target_: small_net.SmallNet} # a ResNet's checkpoints take longer than all the rest
 """
 RESNET = "backbone._target_=danet_lightning.models.dilated_resnet"
-SMALL = """
-from torch import nn
-class Net(nn.Module):
-    channels = (8, 64)
-    def __init__(self):
-        super().__init__()
-        self.third, self.fourth = nn.Conv2d(3, 8, 3, 8), nn.Conv2d(8, 64, 1)
-    def forward(self, images):
-        third = self.third(images)
-        return third, self.fourth(third)
-def net(**options):
-    return Net()
-"""
 
 HUGE = 10**9
 AFFORDABLE = {  # what asks for memory or processes: large, and yet there on a small machine
@@ -75,14 +62,10 @@ class Entry(NamedTuple):
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Holds a tiny training's config, and its network as a module."""
+def folder(tmp_path: Path) -> Path:
+    """Holds a tiny training's config."""
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "tiny.yaml").write_text(TINY)
-    (tmp_path / "small.py").write_text(SMALL)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path
 
 

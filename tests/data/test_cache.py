@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,9 @@ import pytest
 import torch
 from fake_trees import NoiseSource, write_camvid, write_cityscapes, write_voc2012
 from PIL import Image
+from processes import devices, succeed
 from torch.utils.data import DataLoader
+from trainings import QUICK, TRUSTED, matrix_of
 
 from danet_lightning.data import cache as cache_module
 from danet_lightning.data import cache_building
@@ -395,45 +396,20 @@ def test_a_read_only_root_falls_back_to_the_home(
         assert part in str(raised.value)
 
 
-TWO_PROCESSES = """
-import logging, sys
-import lightning, torch
-from danet_lightning.data.camvid import CamVid
-
-class Sums(lightning.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def validation_step(self, batch, index):
-        with open(f"read by {self.global_rank}.txt", "a") as file:
-            print(batch["id"][0], int(batch["image"].sum()), file=file)
-
-logging.basicConfig(level=logging.INFO)
-data = CamVid(sys.argv[1], crop_size=[32, 32], cache="memmap")
-trainer = lightning.Trainer(
-    accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
-    enable_checkpointing=False, use_distributed_sampler=False,
-)
-trainer.validate(Sums(), data, verbose=False)
-torch.distributed.destroy_process_group()  # else gloo's threads abort one exit in ten
-"""
-
-
 @pytest.mark.ddp
-@pytest.mark.slow
 def test_of_two_processes_of_a_training_one_builds(root: Path, tmp_path: Path) -> None:
-    script = tmp_path / "two processes.py"
-    script.write_text(TWO_PROCESSES)
-    done = subprocess.run(
-        [sys.executable, script, root], capture_output=True, text=True, timeout=300, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Building the pixel cache") == 1
-    source = source_of(root, "val")
-    read = [path.read_text().splitlines() for path in sorted(tmp_path.glob("read by *.txt"))]
-    expected = [f"{source.name(index)} {source.read(index)[0].sum()}" for index in range(3)]
-    assert read == [expected[::2], expected[1::2]]
+    done = succeed(
+        2, "train", *QUICK, *devices(2), "dataset=camvid", f"dataset.root={root}", "logger=csv",
+        "dataset.cache=memmap", "dataset.crop_size=[32,32]", "trainer.max_epochs=1",
+        "run_dir=cached", cwd=tmp_path,
+    )  # fmt: skip
+    told = "".join(process.stdout + process.stderr for process in done)
+    assert told.count("Building the pixel cache") == 2  # of train and of val
+    succeed(
+        1, "evaluate", "ckpt_path=cached/best.ckpt", "+dataset.cache=none", "run_dir=decoded",
+        "trainer=cpu", TRUSTED, cwd=tmp_path,
+    )  # fmt: skip
+    assert matrix_of(tmp_path / "cached") == matrix_of(tmp_path / "decoded")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="an administrator may write")

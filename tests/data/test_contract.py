@@ -265,6 +265,7 @@ def test_splits_have_no_image_in_common(name, small) -> None:
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_workers_read_the_same_samples(name, small) -> None:
     loaders = ("train_dataloader", "val_dataloader")
