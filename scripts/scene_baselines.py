@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from danet_lightning.data.scenes import Scenes, SceneSource
+from danet_lightning.data.drawing import SceneSource
+from danet_lightning.data.scenes import Scenes
 from danet_lightning.inference import normalize
 from danet_lightning.losses import SummedCrossEntropy
 from danet_lightning.metrics import ConfusionMatrix, constant_predictor, scores

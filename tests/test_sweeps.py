@@ -74,13 +74,11 @@ def swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
 @pytest.mark.parametrize(
     ("errors", "code"),
     [
-        ({}, 0),
-        ({1: RequestError("no data")}, 2),
         ({2: RunError("the loss is nan")}, 1),
         ({3: OSError("disk full")}, 1),
         ({1: OSError("disk full"), 2: RequestError("no data")}, 2),
     ],
-    ids=["none", "request", "run", "crash", "both"],
+    ids=["run", "crash", "both"],
 )
 def test_a_failing_point_stops_no_other_and_the_code_tells(
     swept: Any, capfd: Any, caplog: Any, errors: dict[int, Exception], code: int
@@ -91,7 +89,7 @@ def test_a_failing_point_stops_no_other_and_the_code_tells(
     for line, (seed, error) in zip(end, sorted(errors.items()), strict=False):
         assert line.startswith(f"  here/{seed - 1}  seed={seed}  ")
         assert str(error) in line
-    assert len(end) == (len(errors) + 1 if errors else 0)
+    assert len(end) == len(errors) + 1
     crashed = [error for error in errors.values() if isinstance(error, OSError)]
     assert "Traceback" not in told
     assert caplog.text.count("Traceback") == len(crashed)  # in the point's log

@@ -320,6 +320,7 @@ def test_a_request_that_fails_later(start: Any, capfd: Any) -> None:
     assert capfd.readouterr().err == "dataset.root: no folder data/camvid\n"
 
 
+@pytest.mark.slow  # the worker is given 5 s to end
 def test_a_request_that_fails_in_a_worker(start: Any, capfd: Any) -> None:
     from torch.utils.data import DataLoader
 
@@ -392,13 +393,12 @@ main()
 """
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
-def test_help_and_cfg(command: list[str], tmp_path: Path) -> None:
-    shown = run(*command, "--help", cwd=tmp_path)
+def test_help_and_cfg(tmp_path: Path) -> None:
+    shown = run(*COMMANDS["danet"], "--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     for part in ("dataset: ade20k, camvid, ", "trainer: auto", "batch_size=8", "-m model.pam="):
         assert part in shown.stdout
-    shown = run(*command, "--cfg", "job", "--resolve", "dataset=camvid", cwd=tmp_path)
+    shown = run(*COMMANDS["python -m"], "--cfg", "job", "--resolve", "dataset=camvid", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
     composed = OmegaConf.create(shown.stdout)
     assert isinstance(composed, DictConfig)
