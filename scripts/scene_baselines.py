@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from danet_lightning.data.drawing import SceneSource
+from danet_lightning.data.drawing.source import SceneSource
 from danet_lightning.data.scenes import Scenes
 from danet_lightning.inference import normalize
 from danet_lightning.losses import SummedCrossEntropy

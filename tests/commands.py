@@ -27,10 +27,25 @@ import pytest
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["preloaded"])
-if not hasattr(multiprocessing.current_process(), "_inheriting"):  # a child that imports this file
+ADDRESS = "DANET_FORKSERVER"
+
+
+def find_server() -> None:
+    """Start the server at once, or use that of the process which hands the tests out."""
+    server = forkserver._forkserver
+    if ADDRESS in os.environ:
+        server._forkserver_address = os.environ[ADDRESS]
+        server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)  # it is kept by the other
+        server.ensure_running = lambda: None
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        forkserver.ensure_running()  # at once: its imports go on while pytest collects
+        server.ensure_running()
+    os.environ[ADDRESS] = server._forkserver_address
+
+
+if not hasattr(multiprocessing.current_process(), "_inheriting"):  # a child that imports this file
+    find_server()
 
 
 class Running:

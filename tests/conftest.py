@@ -10,6 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks in several proce
 os.environ["PYTHONPATH"] = str(Path(__file__).parent / "users")  # what the commands name as theirs
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the workers share the server from which commands are forked: it imports for 10 s."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        import commands  # noqa: F401
+
+
 @pytest.fixture
 def seed() -> int:
     """A new seed each time; printed, so that a failure can be repeated with TEST_SEED=..."""

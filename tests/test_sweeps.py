@@ -74,11 +74,10 @@ def swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
 @pytest.mark.parametrize(
     ("errors", "code"),
     [
-        ({2: RunError("the loss is nan")}, 1),
-        ({3: OSError("disk full")}, 1),
+        ({2: RunError("the loss is nan"), 3: OSError("disk full")}, 1),
         ({1: OSError("disk full"), 2: RequestError("no data")}, 2),
     ],
-    ids=["run", "crash", "both"],
+    ids=["runs that fail", "a wrong request"],
 )
 def test_a_failing_point_stops_no_other_and_the_code_tells(
     swept: Any, capfd: Any, caplog: Any, errors: dict[int, Exception], code: int
@@ -89,10 +88,12 @@ def test_a_failing_point_stops_no_other_and_the_code_tells(
     for line, (seed, error) in zip(end, sorted(errors.items()), strict=False):
         assert line.startswith(f"  here/{seed - 1}  seed={seed}  ")
         assert str(error) in line
+        if not isinstance(error, OSError):
+            assert f"/here/{seed - 1}: {error}\n" in told  # at once
     assert len(end) == len(errors) + 1
-    crashed = [error for error in errors.values() if isinstance(error, OSError)]
     assert "Traceback" not in told
-    assert caplog.text.count("Traceback") == len(crashed)  # in the point's log
+    assert caplog.text.count("Traceback") == 1  # of what has no name, in the point's log
+    assert points_of(Path("here")) == ["0", "1", "2"]
 
 
 def test_the_end_of_a_point_that_is_told_to_stop_is_the_end_of_the_sweep(
@@ -260,6 +261,7 @@ def write_images(root: Path) -> None:
                 Image.fromarray(pixels).save(root / split / kind / name)
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_point_is_refused(folder: Path) -> None:
     """Points are numbered: a sweep that is defined anew finds others' folders."""
     command = ["-m", *TINY, "trainer.max_epochs=1", "sweep_dir=here"]

@@ -234,7 +234,7 @@ def test_class_names_are_unique() -> None:
 
 
 def test_every_point_of_a_sweep_is_checked_first() -> None:
-    check_command_line("train", TrainConfig, ["-m", "model.pam=true,false", "seed=range(3)"])
+    check_command_line("train", TrainConfig, ["-m", "model.pam=true,false", "seed=1,2"])
     told = refusal("-m", "model.cam=true,false", "model.cam_variant=paper,offical")
     assert told.startswith("In the job model.cam=True model.cam_variant=offical:\n")
     assert "batch_size: 3 must be divisible" in refusal(
@@ -353,22 +353,6 @@ def test_an_interrupt(start: Any, capfd: Any) -> None:
 
     assert start(fail=fail)[0] == 130
     assert len(capfd.readouterr().err.splitlines()) == 1
-
-
-def test_a_failing_job_stops_no_other(start: Any, tmp_path: Path, capfd: Any) -> None:
-    def fail(config: DictConfig) -> None:
-        if config.seed == 1:
-            raise RequestError("seed 1 is unlucky")
-
-    code, seen = start("-m", "sweep_dir=sweep", "seed=1,2,3", fail=fail)
-    assert code == 2
-    assert [config.seed for config in seen] == [1, 2, 3]
-    assert f"{tmp_path}/sweep/0: seed 1 is unlucky\n" in capfd.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()) == [
-        "0",
-        "1",
-        "2",
-    ]
 
 
 # ---- the commands themselves, in processes of their own

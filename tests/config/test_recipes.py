@@ -53,7 +53,13 @@ AUTHORS = {
 }
 
 
-@pytest.mark.parametrize("experiment", AUTHORS)
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=[] if name.startswith("cityscapes") else [pytest.mark.slow])
+        for name in AUTHORS
+    ],
+)
 def test_learning_rates_are_the_authors(experiment: str) -> None:
     """Their LR_Scheduler: lr * (1 - T / N)^0.9 with T = epoch * iterations + i; the head x 10."""
     images, iterations, epochs, lr = AUTHORS[experiment]

@@ -6,8 +6,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
-from danet_lightning.data.drawing import CLASSES, PALETTE, SceneSource
+from danet_lightning.data.drawing import CLASSES, PALETTE
 from danet_lightning.data.drawing.scene import SMALLEST
+from danet_lightning.data.drawing.source import SceneSource
 
 Side = Annotated[int, Field(ge=SMALLEST)]
 

@@ -2,6 +2,5 @@
 
 from danet_lightning.data.drawing.canvas import CLASSES, PALETTE
 from danet_lightning.data.drawing.scene import draw_scene
-from danet_lightning.data.drawing.source import SceneSource
 
-__all__ = ["CLASSES", "PALETTE", "SceneSource", "draw_scene"]
+__all__ = ["CLASSES", "PALETTE", "draw_scene"]
