@@ -99,6 +99,7 @@ def test_wrong_requests_leave_nothing(source: Path) -> None:
     assert output.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_convert_then_evaluate(source: Path, tmp_path: Path) -> None:
     """The commands, on a fake tree: exit codes, the table, protocol and data in the results."""
     write_camvid(tmp_path / "Cam Vid")

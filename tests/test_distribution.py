@@ -38,7 +38,7 @@ def test_evaluate_counts_each_image_once(trained, tmp_path, images):
     assert sum(map(sum, found[0])) > 0
 
 
-@pytest.mark.parametrize("world", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_fit_counts_each_image_once(tmp_path, world):
     """The counts of the last validation are those of a single process on the same weights."""
     succeed(

@@ -182,8 +182,16 @@ def refused(*arguments: str, cwd: Path) -> str:
     ("change", "told"),
     [
         ("backbone=resnet34", "backbone.name: resnet18 in the checkpoint, resnet34 now"),
-        ("model.pam=false", "model.pam: True in the checkpoint, False now"),
-        ("optimizer.lr=0.5", "optimizer.lr: 0.001 in the checkpoint, 0.5 now"),
+        pytest.param(
+            "model.pam=false",
+            "model.pam: True in the checkpoint, False now",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "optimizer.lr=0.5",
+            "optimizer.lr: 0.001 in the checkpoint, 0.5 now",
+            marks=pytest.mark.slow,
+        ),
         ("dataset.flip=0.25", "dataset.flip: 0.5 in the checkpoint, 0.25 now"),
         ("seed=3", "seed: 0 in the checkpoint, 3 now"),
     ],

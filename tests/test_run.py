@@ -138,6 +138,7 @@ def test_two_processes_count_what_one_counts(trained, folder):
     assert matrix_of(folder / "both") == matrix_of(run_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.ddp
 def test_two_processes_train(folder):
     results = succeed(

@@ -45,6 +45,7 @@ def checkpoint(folder: Path, dataset: str, classes: int) -> Path:
     return folder / "net.ckpt"
 
 
+@pytest.mark.slow
 def test_cityscapes_own_evaluator_gives_our_numbers(of_cityscapes: str, tmp_path: Path) -> None:
     write_cityscapes(tmp_path / "Cityscapes")
     shared = [of_cityscapes, "dataset=cityscapes", "dataset.root=Cityscapes"]

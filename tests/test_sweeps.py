@@ -229,6 +229,7 @@ def hashes_of(sweep_dir: Path) -> list[str]:
 # ---- what fails, and what is run again
 
 
+@pytest.mark.slow
 def test_a_mended_sweep_only_runs_what_is_missing(folder: Path) -> None:
     command = [
         "-m", *QUICK, "dataset=folder", "dataset.root=first,second", "dataset.classes=[a,b]",

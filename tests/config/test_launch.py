@@ -84,6 +84,7 @@ def test_every_experiment_runs_on_every_data_set(dataset: str) -> None:
         check_command_line("train", TrainConfig, arguments)
 
 
+@pytest.mark.slow
 def test_evaluate_composes(tmp_path: Path) -> None:
     checkpoint = tmp_path / "best.ckpt"
     checkpoint.touch()

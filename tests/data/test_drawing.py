@@ -66,6 +66,7 @@ def test_names_and_colours_belong_together() -> None:
     assert len(set(CLASSES)) == len(set(PALETTE)) == len(CLASSES) == len(PALETTE)
 
 
+@pytest.mark.slow
 def test_every_class_is_frequent_and_some_pixels_have_none(scenes) -> None:
     for number, name in enumerate(CLASSES):
         frequency = np.mean([(labels == number).sum() > 20 for _, labels in scenes])
@@ -74,6 +75,7 @@ def test_every_class_is_frequent_and_some_pixels_have_none(scenes) -> None:
     assert 0.01 < unlabelled < 0.2
 
 
+@pytest.mark.slow
 def test_two_classes_never_touch(scenes) -> None:
     for index, (_, labels) in enumerate(scenes):
         for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
@@ -81,6 +83,7 @@ def test_two_classes_never_touch(scenes) -> None:
             assert (one == other)[legal].all(), f"scene {index}"
 
 
+@pytest.mark.slow
 def test_objects_come_in_a_wide_range_of_scales(scenes) -> None:
     for name, least, most in (("person", 50, 500), ("car", 60, 1500), ("large vehicle", 100, 5000)):
         sizes = [(labels == CLASSES.index(name)).sum() for _, labels in scenes]
@@ -89,6 +92,7 @@ def test_objects_come_in_a_wide_range_of_scales(scenes) -> None:
         assert max(present) > most, name
 
 
+@pytest.mark.slow
 def test_light_varies(scenes) -> None:
     brightness = [image.mean() for image, _ in scenes]
     warmth = [image[..., 0].mean() / image[..., 2].mean() for image, _ in scenes]
@@ -123,10 +127,12 @@ def test_colours_hardly_tell_confusable_classes_apart(
     assert colour_accuracy(scenes, first, second) < limit
 
 
+@pytest.mark.slow
 def test_the_colour_measure_does_tell_distinct_classes_apart(scenes) -> None:
     assert colour_accuracy(scenes, "sky", "vegetation") > 0.8
 
 
+@pytest.mark.slow
 def test_fields_and_lawns_are_told_apart_by_the_rest_of_the_scene(scenes) -> None:
     numbers = [CLASSES.index(name) for name in ("grass", "field", "building")]
     for index, (_, labels) in enumerate(scenes):
