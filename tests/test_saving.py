@@ -50,6 +50,7 @@ def write_for_ever(target: Path) -> None:
         save_atomically({"step": step, "x": torch.full((10**7,), step)}, target)
 
 
+@pytest.mark.slow
 def test_kill_in_the_middle_of_a_write(tmp_path):
     """At moments inside a write of 80 MB: the file is always a whole one."""
     target = tmp_path / "last.ckpt"

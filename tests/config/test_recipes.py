@@ -56,7 +56,7 @@ AUTHORS = {
 @pytest.mark.parametrize(
     "experiment",
     [
-        pytest.param(name, marks=[] if name.startswith("cityscapes") else [pytest.mark.slow])
+        pytest.param(name, marks=[] if name == "cityscapes_r101" else [pytest.mark.slow])
         for name in AUTHORS
     ],
 )
@@ -154,7 +154,12 @@ def test_the_ablations_pair_rates_and_losses_with_branches(
 
 
 @pytest.mark.parametrize(
-    ("experiment", "count"), [("ablation_paper", 4), ("ablation_equal", 4), ("strategies", 4)]
+    ("experiment", "count"),
+    [
+        pytest.param("ablation_paper", 4, marks=pytest.mark.slow),
+        ("ablation_equal", 4),
+        pytest.param("strategies", 4, marks=pytest.mark.slow),
+    ],
 )
 def test_a_sweep_over_an_experiment_runs_its_rows(experiment: str, count: int) -> None:
     rows = [row for row, _ in points("train", [f"experiment={experiment}", *PLACE])]

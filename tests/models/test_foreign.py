@@ -101,7 +101,13 @@ def test_defaults_are_the_sources_own(
     ids=str,
 )
 @pytest.mark.parametrize(
-    "stem", [{}, {"deep_stem": True}, {"deep_stem": True, "stem_width": 64}], ids=str
+    "stem",
+    [
+        {},
+        pytest.param({"deep_stem": True}, marks=pytest.mark.slow),
+        {"deep_stem": True, "stem_width": 64},
+    ],
+    ids=str,
 )
 def test_round_trip_is_exact(stem: dict[str, Any], options: dict[str, Any]) -> None:
     net = randomised(DANet(dilated_resnet("resnet18", **stem), 4, **options))
