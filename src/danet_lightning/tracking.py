@@ -56,9 +56,10 @@ class ContinuedWandbLogger(WandbLogger):
         self.rows += 1
 
     def save(self) -> None:
-        """Wait until the rows are on the disk, before a checkpoint counts them.
+        """Give W&B time to write the rows, before a checkpoint counts them.
 
-        W&B writes them in a process of its own, which cannot be asked whether it has.
+        It does so in a process of its own, which cannot be asked: five of its intervals are no
+        guarantee, and a row that a kill takes is missing from the run.
         """
         time.sleep(max(0, self._logged_at + 5 * FLUSH_SECONDS - time.monotonic()))
 

@@ -25,7 +25,7 @@ AT_ONCE = 2
 TRAINS = 10  # seconds after which a run that trains has shown what it can
 PATIENCE = 60  # seconds after which a run that does not train hangs
 
-# In a file: Hydra looks at every group for each override of a command line.
+# In a file, so that a command line has one override that can be wrong.
 TINY = """# @package _global_
 defaults:
   - override /trainer: cpu
