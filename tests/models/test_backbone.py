@@ -66,6 +66,23 @@ def test_stage_4_has_the_dilations_of_the_source(
         assert dilations(dilated_resnet(name, **options).layer4) == expected
 
 
+def test_three_stages_are_the_whole_networks_first_ones(tmp_path: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    theirs = torchvision.models.resnet18(weights=None)
+    torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
+    options = {"pretrained": tmp_path / "resnet18.pth"}
+    whole, part = (dilated_resnet("resnet18", stages=n, **options).eval() for n in (4, 3))
+    images = torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        stage3, last = part(images)
+        assert torch.equal(last, whole(images)[0])
+    assert torch.equal(stage3, last)
+    assert part.channels == (256, 256)
+    assert not [name for name in part.state_dict() if name.startswith("layer4")]
+    with pytest.raises(ValueError, match=r"multi_grid .* stage 4, which stages=3 leaves out"):
+        dilated_resnet("resnet18", stages=3, multi_grid=(4, 8, 16))
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet101", "resnet152"])
 def test_depths(name: str) -> None:
     with torch.device("meta"):

@@ -37,7 +37,7 @@ class DilatedResNet(nn.Module):
         self.layer3 = resnet.layer3
         self.layer4 = resnet.layer4
         width: int = resnet.fc.in_features
-        self.channels = (width // 2, width)
+        self.channels = (width // 2, width // 2 if isinstance(self.layer4, nn.Identity) else width)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> stage 3 (B, C3, h, w) and stage 4 (B, C4, h, w).
@@ -58,6 +58,7 @@ def dilated_resnet(
     output_stride: Literal[8, 16, 32] = 8,
     stem_width: PositiveInt = 32,
     dilate_second: bool = True,
+    stages: Literal[3, 4] = 4,
 ) -> DilatedResNet:
     """Build a ResNet whose last stages keep their resolution by dilation.
 
@@ -73,6 +74,8 @@ def dilated_resnet(
             32 in MMSegmentation's ResNetV1c, 64 in the authors' code.
         dilate_second: whether the second 3x3 convolution of ResNet-18's and 34's blocks is dilated
             as well: so in the authors' code, not in MMSegmentation.
+        stages: 3 leaves stage 4 out, and stage 3's features are returned in its place: a third of
+            a ResNet-18's work at output stride 8, for a CPU.
 
     Raises:
         ValueError: an argument is none of these, or the file does not fit.
@@ -87,11 +90,15 @@ def dilated_resnet(
     _dilate(resnet.layer3, third, _grid(resnet.layer3, 1, third), dilate_second)
     grid = _grid(resnet.layer4, third, fourth)
     if multi_grid is not None:
-        grid = _checked(multi_grid, name, len(resnet.layer4))
+        grid = _checked(multi_grid, name, 0 if stages == 3 else len(resnet.layer4))
     _dilate(resnet.layer4, fourth, grid, dilate_second)
+    if stages == 3:
+        resnet.layer4 = nn.Identity()
     net = DilatedResNet(resnet)
     if pretrained is not False:
         weights = _downloaded(name) if pretrained is True else _from_file(Path(pretrained))
+        if stages == 3:
+            weights = {n: w for n, w in weights.items() if not n.startswith("layer4.")}
         load_strictly(net, weights, f"The ImageNet weights for {name}")
     return net
 
@@ -142,6 +149,8 @@ def _grid(stage: nn.Sequential, previous: int, dilation: int) -> list[int]:
 
 def _checked(multi_grid: Sequence[int], name: str, blocks: int) -> list[int]:
     grid = list(multi_grid)
+    if not blocks:
+        raise ValueError(f"multi_grid {tuple(grid)} is for stage 4, which stages=3 leaves out.")
     if len(grid) not in (blocks, 3) or min(grid) < 1:
         raise ValueError(
             f"multi_grid {tuple(grid)} does not fit {name}: it wants {blocks} dilations, 1 or "
