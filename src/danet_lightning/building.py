@@ -8,8 +8,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from danet_lightning import checkpoint
+from danet_lightning import rebuilding
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.rebuilding import Kind
+
+DATASET = Kind("dataset", (SegmentationDataModule,), "danet_lightning.data")
 
 
 def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
@@ -34,23 +38,42 @@ def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
     return built
 
 
-def build_over(own: Mapping[str, Any], given: DictConfig, trusted: Sequence[str]) -> Any:
+def build_over(
+    own: Mapping[str, Any], given: DictConfig, kind: Kind, trusted: Sequence[str]
+) -> Any:
     """Build a part of a checkpoint's run, with the command line's values in place of its own.
 
     Args:
         own: the checkpoint's node.
         given: the command line's node. With a `_target_` it counts alone; without, its values
-            replace the checkpoint's.
+            replace the checkpoint's. Interpolations in it are resolved, in `own` they are not.
+        kind: what is wanted.
         trusted: packages whose classes the checkpoint may name, beside ours.
 
     Raises:
-        RequestError: the checkpoint wants to call something else.
+        RequestError: the checkpoint wants to call something else, or the command line does.
     """
     if "_target_" in given:
-        return instantiate(given, _convert_="all")
-    # not by Hydra: a file must not name what is called
-    merged = OmegaConf.to_container(OmegaConf.merge(own, given), resolve=True)
-    return checkpoint.build(merged, ("danet_lightning", *trusted))
+        built = instantiate(given, _convert_="all")
+        if not all(isinstance(built, base) for base in kind.bases):
+            raise RequestError(
+                f"{kind.name}._target_: {given._target_} makes a {type(built).__name__}, where a "
+                f"{kind.bases[0].__name__} is needed."
+            )
+        return built
+    # a checkpoint says nowhere where to write
+    kept = {key: value for key, value in own.items() if key not in ("cache", "cache_dir")}
+    values: Any = OmegaConf.to_container(given, resolve=True)
+    return rebuilding.build(_merged(kept, values), kind, trusted)
+
+
+def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace values at any depth, by no other rule: OmegaConf would resolve the checkpoint's."""
+    merged = dict(own)
+    for key, value in given.items():
+        is_deeper = isinstance(value, dict) and isinstance(own.get(key), dict)
+        merged[key] = _merged(own[key], value) if is_deeper else value
+    return merged
 
 
 @contextmanager

@@ -1,0 +1,151 @@
+"""What a checkpoint says of itself and of its training, checked before anything is done with it."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
+from torch import Tensor
+
+from danet_lightning.errors import RequestError
+
+MOST_VALUES = 1_000_000  # a training of ResNet-152 with Adam has 10,000
+DEEPEST = 50
+
+
+def _with_target(node: dict[str, Any]) -> dict[str, Any]:
+    if type(node.get("_target_")) is not str:
+        raise ValueError("a _target_ is missing, the name of a class")
+    return node
+
+
+def _of_tensors(weights: dict[str, Any]) -> dict[str, Any]:
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) and not name.endswith("_extra_state"):
+            raise ValueError(f"{name[:80]} is a {type(value).__name__}, not a tensor")
+    return weights
+
+
+def _inside_one_folder(state: dict[str, Any]) -> dict[str, Any]:
+    """Lightning deletes files that a ModelCheckpoint's state names, and opens its best one."""
+    named = [value for key, value in state.items() if key.endswith("_path")]
+    best = state.get("best_k_models", {})
+    for name in [*named, state.get("dirpath", ""), *(best if isinstance(best, dict) else ())]:
+        if isinstance(name, str) and (re.search("::|://", name) or ".." in Path(name).parts):
+            raise ValueError(f"{name[:80]!r} is no plain path")
+    return state
+
+
+Node = Annotated[dict[str, Any], AfterValidator(_with_target)]
+Name = Annotated[str, Field(min_length=1)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Color = Annotated[list[Byte], Field(min_length=3, max_length=3)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+CallbackState = Annotated[dict[str, Any], AfterValidator(_inside_one_folder)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Config(_Strict):
+    """The configuration of the run, as far as parts are built from it."""
+
+    model: Node
+    protocol: Node
+    dataset: Node
+
+
+class _Facts(_Strict):
+    """What the network was trained on."""
+
+    config: _Config
+    classes: Annotated[
+        list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=255)
+    ]
+    palette: list[Color]
+    mean: Annotated[list[Number], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Deviation], Field(min_length=3, max_length=3)]
+    git_commit: str | None = None
+    config_hash: str = ""
+    versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> "_Facts":
+        count = len(self.classes)
+        if len(self.palette) != count:
+            raise ValueError(f"{len(self.palette)} colors for {count} classes")
+        if self.config.model.get("num_classes", count) != count:
+            raise ValueError(f"a model of another number of classes than the {count} named ones")
+        return self
+
+
+class _Content(_Strict):
+    """A checkpoint; what belongs to the training is not in one that `convert` wrote."""
+
+    danet_lightning: _Facts
+    state_dict: Annotated[dict[str, Any], AfterValidator(_of_tensors)]
+    epoch: NonNegativeInt = 0
+    global_step: NonNegativeInt = 0
+    loops: dict[str, dict[str, Any]] = {}
+    rows: dict[str, NonNegativeInt] = {}
+    callbacks: dict[str, CallbackState] = {}
+    optimizer_states: list[dict[str, Any]] = []
+    lr_schedulers: list[dict[str, Any]] = []
+
+
+def checked(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return a copy of a checkpoint's content whose facts have the types and sizes they must have.
+
+    Raises:
+        RequestError: they do not; or the content is too deep or too much, or asks for values of
+            the environment.
+    """
+    plain: dict[str, Any] = _copied(content, [MOST_VALUES], path)
+    try:
+        text = json.dumps(plain["danet_lightning"])
+        _Content.model_validate(plain)
+    except ValidationError as error:
+        told = [_told(detail) for detail in error.errors(include_url=False)[:3]]
+        raise _malformed(path, "; ".join(told)) from error
+    except (TypeError, ValueError) as error:  # json's
+        raise _malformed(path, f"danet_lightning: {error}") from error
+    if asked := re.search(r"\$\{.{0,40}", text):
+        raise _malformed(path, f"{asked[0]!r} asks for a value from elsewhere")
+    return plain
+
+
+def _copied(value: Any, left: list[int], path: Path, depth: int = 0) -> Any:
+    """Copy dicts and lists: what occurs twice is counted twice, a list inside itself for ever."""
+    left[0] -= 1
+    if depth > DEEPEST or left[0] < 0:
+        limit = f"is nested more than {DEEPEST} deep" if depth > DEEPEST else "holds too much"
+        raise _malformed(path, f"it {limit}")
+    if isinstance(value, dict):
+        return {name: _copied(child, left, path, depth + 1) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(child, left, path, depth + 1) for child in value)
+    return value
+
+
+def _told(detail: Any) -> str:
+    place = ".".join(str(part)[:40] for part in detail["loc"])
+    return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}"
+
+
+def _malformed(path: Path, reason: str) -> RequestError:
+    return RequestError(
+        f"ckpt_path: {path} is no checkpoint that can be used: {reason}. It was changed or damaged "
+        "after it was written; fetch it again from where it comes from."
+    )
