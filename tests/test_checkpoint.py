@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+from commands import danet
 from omegaconf import OmegaConf
 from torch import nn
+from trainings import TINY
 
 from danet_lightning import load
 from danet_lightning.building import DATASET, build_over
@@ -33,6 +35,7 @@ SCENES = {
 }  # fmt: skip
 BACKBONE = {"_target_": "small_net.SmallNet", "name": "resnet18", "pretrained": False}
 TRUSTED = ["small_net"]
+LOOPS = {"fit_loop": {"epoch_progress": {"current": {"ready": 1, "completed": 1}}}}
 
 Content = dict[str, Any]
 
@@ -57,7 +60,7 @@ def whole() -> Content:
             "git_commit": None,
             "versions": {"torch": "2"},
         },
-        **{"epoch": 1, "global_step": 2, "loops": {"fit_loop": {}}, "rows": {"MetricsFile": 3}},
+        **{"epoch": 1, "global_step": 2, "loops": LOOPS, "rows": {"MetricsFile": 3}},
         **{
             "callbacks": {},
             "optimizer_states": [],
@@ -293,17 +296,25 @@ MALFORMED = {
     "other weights": (at_top(state_dict={"net.a": torch.ones(1)}), "do not fit their own model"),
     "an epoch of text": (at_top(epoch="3"), "epoch: Input should be a valid integer"),
     "loops of numbers": (at_top(loops=3), "loops: Input should be"),
+    "loops without epochs": (at_top(loops={"fit_loop": {}}), "loops: the number of epochs"),
+    "a count of text": (at_top(loops=LOOPS | {"a": {"ready": {}}}), "ready is no count"),
+    "a schedule of calls": (at_top(lr_schedulers=[{"step": 3}]), "step is no value of a schedule"),
+    "a schedule of words": (at_top(lr_schedulers=[{"base_lrs": ["x"]}]), "base_lrs is no number"),
     "no rows": (at_top(rows={"MetricsFile": -1}), "rows.MetricsFile"),
     "an optimizer of text": (at_top(optimizer_states=["sgd"]), "optimizer_states.0"),
     "a schedule of text": (at_top(lr_schedulers={}), "lr_schedulers"),
     "a callback of text": (at_top(callbacks={"ModelCheckpoint": "x"}), "callbacks.ModelCheckpoint"),
     "a best one on a server": (
         at_top(callbacks={"C": {"best_model_path": "https://host/best.ckpt"}}),
-        "no plain path",
+        "no path of a file",
+    ),
+    "another file to delete": (
+        at_top(callbacks={"C": {"dirpath": "/r", "best_k_models": {"/r/config.yaml": 0.0}}}),
+        "no checkpoint in '/r'",
     ),
     "a folder to delete": (
         at_top(callbacks={"C": {"dirpath": "/r", "best_k_models": {"/r/../home": 0.0}}}),
-        "no plain path",
+        "no path of a file",
     ),
 }
 
@@ -573,3 +584,61 @@ def test_a_file_is_inspected_before_it_is_read(name: str, tmp_path: Path) -> Non
         import_weights(tmp_path / "evil.ckpt")
     assert len(str(caught.value)) < 1000
     assert not Path("made").exists()
+
+
+# ---- what a person sees
+
+
+@pytest.fixture(scope="module")
+def folder(whole: Content, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where files of strangers lie."""
+    place = tmp_path_factory.mktemp("downloads")
+    content = copy.deepcopy(whole)
+    in_model(_target_="danet_lightning.building.build_over", given=["os.system", "touch made"])(
+        content
+    )
+    torch.save(content, place / "call.ckpt")
+    torch.save({**whole, "danet_lightning": {"config": {}}}, place / "facts.ckpt")
+    FILES["strides of 0"][0](place / "strides.ckpt")
+    return place
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "ckpt_path={}", "trainer=cpu"],
+        ["predict", "ckpt_path={}", "input=photo.png", "output=out"],
+        pytest.param(["train", "ckpt_path={}", "trainer=cpu"], marks=pytest.mark.slow),
+        ["train", "init_from={}", "trainer=cpu", "backbone=resnet18", "logger=none"],
+        pytest.param(
+            ["convert", "source={}", "output=o", "dataset=camvid"], marks=pytest.mark.slow
+        ),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_every_command_says_it_in_a_sentence(arguments: list[str], folder: Path) -> None:
+    for name in ("call.ckpt", "facts.ckpt", "strides.ckpt"):
+        is_foreign = arguments[0] == "convert"
+        if name == "call.ckpt" and arguments[0] in ("train", "convert"):
+            continue  # these build nothing of it
+        done = danet(*(part.format(name) for part in arguments), "run_dir=r", cwd=folder)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        said = "checkpoint of ours" if is_foreign and name == "facts.ckpt" else name
+        said = "wants to call" if name == "call.ckpt" else said
+        assert said in done.stderr
+        assert not (folder / "made").exists()
+        assert not (folder / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_damaged_state_of_a_training_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+    """By a sentence, also where Lightning finds it out."""
+    for key, value in {"pytorch-lightning_version": [], "optimizer_states": [{"state": 1}]}.items():
+        content = torch.load(undisturbed / "last.ckpt", weights_only=True)
+        torch.save(content | {key: value}, tmp_path / "last.ckpt")
+        options = ["ckpt_path=last.ckpt", "run_dir=run", "trainer.max_epochs=3"]
+        done = danet("train", *TINY, *options, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert "ckpt_path: the state of the training in the checkpoint is damaged" in done.stderr
+        assert "Traceback" not in done.stderr

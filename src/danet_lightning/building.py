@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -95,7 +96,8 @@ def run_errors() -> Iterator[None]:
     """What torch and Lightning find wrong with an option while a network is trained.
 
     Raises:
-        RequestError: Lightning finds an argument wrong where it is used first.
+        RequestError: Lightning finds an argument wrong where it is used first, or cannot restore
+            the state in a checkpoint.
         RunError: an operation has no deterministic implementation.
     """
     # not above: `prepare` and `check` can do without Lightning
@@ -103,9 +105,17 @@ def run_errors() -> Iterator[None]:
 
     try:
         yield
+    except (RequestError, RunError):
+        raise
     except MisconfigurationException as error:
         raise RequestError(f"{error} (while training)") from error
-    except RuntimeError as error:
+    except Exception as error:
+        if _while_restoring(error):
+            raise RequestError(
+                "ckpt_path: the state of the training in the checkpoint is damaged or of another "
+                f"training ({type(error).__name__}: {str(error)[:200]}). Take only its weights "
+                "with init_from=..., or start anew."
+            ) from error
         if "does not have a deterministic implementation" not in str(error):
             raise
         operation = str(error).partition(", but")[0]
@@ -113,6 +123,16 @@ def run_errors() -> Iterator[None]:
             f"trainer.deterministic: {operation}. Use another accelerator, or "
             "trainer.deterministic=warn to be told of such operations and go on."
         ) from error
+
+
+def _while_restoring(error: Exception) -> bool:
+    """Whether Lightning was restoring a checkpoint when the error occurred."""
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    return any(
+        code.co_filename.endswith("checkpoint_connector.py")
+        and code.co_name.lstrip("_").startswith(("restore", "resume"))
+        for code in codes
+    )
 
 
 def full_key(error: InstantiationException) -> str:

@@ -35,10 +35,10 @@ def read(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise RequestError(f"ckpt_path: {error}") from error
     if "danet_lightning" not in content:
+        names = ", ".join(sorted(str(name)[:40] for name in content)[:5]) or "nothing"
         raise RequestError(
-            f"ckpt_path: {path} was not written by danet_lightning; it holds "
-            f"{', '.join(sorted(map(str, content))[:5]) or 'nothing'}. For weights of the "
-            "authors or of MMSegmentation use danet_lightning.models.import_weights."
+            f"ckpt_path: {path} was not written by danet_lightning; it holds {names}. For weights "
+            "of the authors or of MMSegmentation use danet_lightning.models.import_weights."
         )
     return checked(content, path)
 

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from danet_lightning.errors import RequestError
 
@@ -37,13 +38,52 @@ def _of_tensors(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inside_one_folder(state: dict[str, Any]) -> dict[str, Any]:
-    """Lightning deletes files that a ModelCheckpoint's state names, and opens its best one."""
-    named = [value for key, value in state.items() if key.endswith("_path")]
-    best = state.get("best_k_models", {})
-    for name in [*named, state.get("dirpath", ""), *(best if isinstance(best, dict) else ())]:
-        if isinstance(name, str) and (re.search("::|://", name) or ".." in Path(name).parts):
-            raise ValueError(f"{name[:80]!r} is no plain path")
+    """Allow a ModelCheckpoint to name files of its own folder: Lightning opens and deletes them."""
+    folder, best = state.get("dirpath", ""), state.get("best_k_models", {})
+    to_delete = [*(best if isinstance(best, dict) else ()), state.get("kth_best_model_path", "")]
+    to_delete.append(state.get("last_model_path", ""))
+    for name in (folder, state.get("best_model_path", ""), *to_delete):
+        if name and (not isinstance(name, str) or re.search("::|://", name) or _climbs(name)):
+            raise ValueError(f"{str(name)[:80]!r} is no path of a file")
+    for name in filter(None, to_delete):
+        if Path(name).parent != Path(folder) or Path(name).suffix != ".ckpt":
+            raise ValueError(f"{name[:80]!r} is no checkpoint in {folder[:80]!r}")
     return state
+
+
+def _climbs(name: str) -> bool:
+    return ".." in Path(name).parts
+
+
+def _of_numbers(state: dict[str, Any]) -> dict[str, Any]:
+    """Check a schedule's state: torch makes each value of it an attribute of the schedule."""
+    for name, value in state.items():
+        if name == "optimizer" or callable(getattr(LRScheduler, name, None)):
+            raise ValueError(f"{name} is no value of a schedule")
+        numbers = value if name in ("base_lrs", "_last_lr") else [value]
+        is_number = name in ("base_lrs", "_last_lr", "last_epoch", "_step_count")
+        if is_number and not (isinstance(numbers, list) and {*map(type, numbers)} <= {int, float}):
+            raise ValueError(f"{name} is no number")
+    return state
+
+
+def _of_counts(loops: dict[str, Any]) -> dict[str, Any]:
+    """Check the counters of Lightning's loops, which count on from them."""
+    for name, value in loops.items():
+        if name in ("ready", "started", "processed", "completed"):
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{name} is no count")
+        elif isinstance(value, dict):
+            _of_counts(value)
+    return loops
+
+
+def _with_epochs(loops: dict[str, Any]) -> dict[str, Any]:
+    try:
+        _ = loops and loops["fit_loop"]["epoch_progress"]["current"]["completed"]
+    except (KeyError, TypeError):
+        raise ValueError("the number of epochs that are done is missing") from None
+    return _of_counts(loops)
 
 
 Node = Annotated[dict[str, Any], AfterValidator(_with_target)]
@@ -52,6 +92,7 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Color = Annotated[list[Byte], Field(min_length=3, max_length=3)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Schedule = Annotated[dict[str, Any], AfterValidator(_of_numbers)]
 CallbackState = Annotated[dict[str, Any], AfterValidator(_inside_one_folder)]
 
 
@@ -98,11 +139,11 @@ class _Content(_Strict):
     state_dict: Annotated[dict[str, Any], AfterValidator(_of_tensors)]
     epoch: NonNegativeInt = 0
     global_step: NonNegativeInt = 0
-    loops: dict[str, dict[str, Any]] = {}
+    loops: Annotated[dict[str, dict[str, Any]], AfterValidator(_with_epochs)] = {}
     rows: dict[str, NonNegativeInt] = {}
     callbacks: dict[str, CallbackState] = {}
     optimizer_states: list[dict[str, Any]] = []
-    lr_schedulers: list[dict[str, Any]] = []
+    lr_schedulers: list[Schedule] = []
 
 
 def checked(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -145,7 +186,8 @@ def _told(detail: Any) -> str:
 
 
 def _malformed(path: Path, reason: str) -> RequestError:
+    shown = "".join(sign if sign.isprintable() else "?" for sign in reason)
     return RequestError(
-        f"ckpt_path: {path} is no checkpoint that can be used: {reason}. It was changed or damaged "
+        f"ckpt_path: {path} is no checkpoint that can be used: {shown}. It was changed or damaged "
         "after it was written; fetch it again from where it comes from."
     )

@@ -183,7 +183,10 @@ def _annotations(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
             hints = get_type_hints(constructor, include_extras=True)
         except Exception:  # a name that only type checkers see
             hints = {}
-        parameters = inspect.signature(constructor).parameters.values()
+        try:
+            parameters = inspect.signature(constructor).parameters.values()
+        except ValueError:  # written in C
+            return found, True
         for it in parameters:
             if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY) and it.name != "self":
                 hint = hints.get(it.name, Any)
@@ -219,4 +222,5 @@ def _refused(name: Any, place: str, reason: str) -> RequestError:
 
 
 def _wrong(kind: Kind, reason: str) -> RequestError:
-    return RequestError(f"{kind.name} of the checkpoint: {reason}.")
+    shown = "".join(sign if sign.isprintable() else "?" for sign in reason)
+    return RequestError(f"{kind.name} of the checkpoint: {shown}.")
