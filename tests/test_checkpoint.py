@@ -121,7 +121,7 @@ def test_the_watch_sees_what_is_done(tmp_path: Path) -> None:
     for deed in (
         lambda: (tmp_path / "a").touch(),
         lambda: os.system("true"),
-        lambda: bytearray(10**9),
+        lambda: bytearray(5 * 10**8),
     ):
         with pytest.raises(AssertionError), watch:
             deed()
@@ -249,6 +249,7 @@ MALFORMED = {
         "model.backbone of the checkpoint: danet_lightning.models.dilated_resnet cannot be built",
     ),
     "a scale of 1e30": (in_protocol(scales=[1e30]), "less than or equal to 100"),
+    "a window beyond numbers": (in_protocol(crop=[10**400, 1]), "less than or equal to 1000000"),
     "many scales": (in_protocol(scales=[1.0] * 10**5), "at most"),
     "a protocol without a class": (in_protocol(_target_=None), "_target_ is missing"),
     "a secret": (in_protocol(crop="${oc.env:SECRET}"), "asks for a value from elsewhere"),
@@ -302,6 +303,18 @@ MALFORMED = {
     "a schedule of words": (at_top(lr_schedulers=[{"base_lrs": ["x"]}]), "base_lrs is no number"),
     "no rows": (at_top(rows={"MetricsFile": -1}), "rows.MetricsFile"),
     "an optimizer of text": (at_top(optimizer_states=["sgd"]), "optimizer_states.0"),
+    "momentum of other weights": (
+        at_top(optimizer_states=[{"state": {0: {"momentum_buffer": torch.ones(77)}}}]),
+        "the optimizer's momentum_buffer belongs to other weights",
+    ),
+    "momentum of text": (
+        at_top(optimizer_states=[{"state": {0: {"step": 1, "exp_avg": []}}}]),
+        "optimizer's exp_avg",
+    ),
+    "many steps": (
+        at_top(optimizer_states=[{"state": {0: {"step": torch.ones(77)}}}]),
+        "optimizer's step",
+    ),
     "a schedule of text": (at_top(lr_schedulers={}), "lr_schedulers"),
     "a callback of text": (at_top(callbacks={"ModelCheckpoint": "x"}), "callbacks.ModelCheckpoint"),
     "a best one on a server": (
@@ -531,6 +544,18 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a tuple in tuples as a key": (
         packed(b"\x80\x02}N" + b"\x85" * 200_000 + b"Ns."),
+        "cannot be read",
+    ),
+    "a tuple in tuples in a set": (
+        packed(b"\x80\x02c__builtin__\nset\n]K\1N" + b"\x85" * 200_000 + b"\x86a\x85R."),
+        "cannot be read",
+    ),
+    "a set of a storage": (
+        packed(
+            b"\x80\x02c__builtin__\nset\n(X\x07\0\0\0storagectorch\nByteStorage\n"
+            b"X\1\0\0\x000X\3\0\0\0cpuK\1tQ\x85R.",
+            b"1",
+        ),
         "cannot be read",
     ),
     "a number with 600 digits as a key": (

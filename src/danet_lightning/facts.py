@@ -22,6 +22,7 @@ from danet_lightning.errors import RequestError
 
 MOST_VALUES = 1_000_000  # a training of ResNet-152 with Adam has 10,000
 DEEPEST = 50
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")  # SGD, Adam(W)
 
 
 def _with_target(node: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +145,20 @@ class _Content(_Strict):
     callbacks: dict[str, CallbackState] = {}
     optimizer_states: list[dict[str, Any]] = []
     lr_schedulers: list[Schedule] = []
+
+    @model_validator(mode="after")
+    def _of_these_weights(self) -> "_Content":
+        """Check that an optimizer's tensors have the shapes of weights: it finds out in a step."""
+        shapes = {weight.shape for weight in self.state_dict.values() if isinstance(weight, Tensor)}
+        for states in self.optimizer_states:
+            parameters = states.get("state")
+            for state in parameters.values() if isinstance(parameters, dict) else ():
+                for name, value in state.items() if isinstance(state, dict) else ():
+                    is_known = name in MOMENTS and value is not None
+                    is_single = name == "step" and getattr(value, "numel", lambda: 1)() == 1
+                    if is_known and not is_single and getattr(value, "shape", None) not in shapes:
+                        raise ValueError(f"the optimizer's {name} belongs to other weights")
+        return self
 
 
 def checked(content: Mapping[str, Any], path: Path) -> dict[str, Any]:

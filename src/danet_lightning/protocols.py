@@ -18,6 +18,7 @@ from danet_lightning.windows import average_windows, check_size, starts_across, 
 
 Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
 Scales = Annotated[Sequence[Scale], Field(min_length=1, max_length=100)]
+Pixels = Annotated[int, Field(ge=1, le=1_000_000)]
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the authors' and MMSegmentation's
 # Float32 holds exp(88). 85 leaves room for summing windows and scales, where the authors' code
 # would add up infinities.
@@ -47,8 +48,8 @@ class MultiView:
         self,
         scales: Scales = (1.0,),
         flip: bool = False,
-        crop: tuple[PositiveInt, PositiveInt] | None = None,
-        stride: tuple[PositiveInt, PositiveInt] | None = None,
+        crop: tuple[Pixels, Pixels] | None = None,
+        stride: tuple[Pixels, Pixels] | None = None,
         window_batch: PositiveInt = 1,
         antialias: bool = False,
     ) -> None:
@@ -140,8 +141,8 @@ class OfficialEvaluation:
 
     def __init__(
         self,
-        base_size: PositiveInt,
-        crop_size: PositiveInt,
+        base_size: Pixels,
+        crop_size: Pixels,
         scales: Scales = TEST_SCALES,
         flip: bool = True,
         window_batch: PositiveInt = 1,

@@ -98,7 +98,7 @@ class Inspector(pickle._Unpickler):
         if named in IGNORED or PLAIN_TORCH.fullmatch(named):
             return Ignored
         known: dict[str, Callable[..., Any]] = {
-            "collections.OrderedDict": self._collection,
+            "collections.OrderedDict": self._mapping,
             "collections.Counter": self._collection,
             "builtins.set": self._collection,
             "torch.Size": self._collection,
@@ -157,11 +157,17 @@ class Inspector(pickle._Unpickler):
         return Ignored()
 
     def _collection(self, content: Any = ()) -> dict[Any, Any]:
-        """Stand for an OrderedDict, a Counter, a set or a size."""
-        pairs = isinstance(content, list) and all(type(it) in (list, tuple) for it in content)
-        _check_keys([it[0] for it in content] if pairs else content)
+        """Stand for a Counter, a set or a size."""
+        if type(content) not in (str, list, tuple, dict):
+            raise pickle.UnpicklingError
+        _check_keys(content)
         self._take(100 * len(content))
         return {}
+
+    def _mapping(self, content: Any = ()) -> dict[Any, Any]:
+        """Stand for an OrderedDict, which old pickles make of a list of pairs."""
+        is_of_pairs = type(content) is list and {*map(type, content)} <= {list, tuple}
+        return self._collection([pair[0] for pair in content] if is_of_pairs else content)
 
     def _bytes(self, text: str, encoding: str) -> Ignored:
         """Stand for bytes, which pickles before protocol 3 write as text."""

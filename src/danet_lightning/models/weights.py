@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from danet_lightning.errors import RequestError
 from danet_lightning.models.file_inspection import inspect_file
@@ -135,4 +136,5 @@ def refuse_larger(draft: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _bytes(tensors: Iterable[Any]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+    sized = (t for t in tensors if isinstance(t, Tensor) and not is_lazy(t))
+    return sum(t.numel() * t.element_size() for t in sized)
