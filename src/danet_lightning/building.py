@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from danet_lightning import checkpoint
+from danet_lightning import rebuilding
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.rebuilding import Kind
+
+DATASET = Kind("dataset", (SegmentationDataModule,), "danet_lightning.data")
 
 
 def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
@@ -34,23 +39,42 @@ def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
     return built
 
 
-def build_over(own: Mapping[str, Any], given: DictConfig, trusted: Sequence[str]) -> Any:
+def build_over(
+    own: Mapping[str, Any], given: DictConfig, kind: Kind, trusted: Sequence[str]
+) -> Any:
     """Build a part of a checkpoint's run, with the command line's values in place of its own.
 
     Args:
         own: the checkpoint's node.
         given: the command line's node. With a `_target_` it counts alone; without, its values
-            replace the checkpoint's.
+            replace the checkpoint's. Interpolations in it are resolved, in `own` they are not.
+        kind: what is wanted.
         trusted: packages whose classes the checkpoint may name, beside ours.
 
     Raises:
-        RequestError: the checkpoint wants to call something else.
+        RequestError: the checkpoint wants to call something else, or the command line does.
     """
     if "_target_" in given:
-        return instantiate(given, _convert_="all")
-    # not by Hydra: a file must not name what is called
-    merged = OmegaConf.to_container(OmegaConf.merge(own, given), resolve=True)
-    return checkpoint.build(merged, ("danet_lightning", *trusted))
+        built = instantiate(given, _convert_="all")
+        if not all(isinstance(built, base) for base in kind.bases):
+            raise RequestError(
+                f"{kind.name}._target_: {given._target_} makes a {type(built).__name__}, where a "
+                f"{kind.bases[0].__name__} is needed."
+            )
+        return built
+    # a checkpoint says nowhere where to write
+    kept = {key: value for key, value in own.items() if key not in ("cache", "cache_dir")}
+    values: Any = OmegaConf.to_container(given, resolve=True)
+    return rebuilding.build(_merged(kept, values), kind, trusted)
+
+
+def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace values at any depth, by no other rule: OmegaConf would resolve the checkpoint's."""
+    merged = dict(own)
+    for key, value in given.items():
+        is_deeper = isinstance(value, dict) and isinstance(own.get(key), dict)
+        merged[key] = _merged(own[key], value) if is_deeper else value
+    return merged
 
 
 @contextmanager
@@ -72,7 +96,8 @@ def run_errors() -> Iterator[None]:
     """What torch and Lightning find wrong with an option while a network is trained.
 
     Raises:
-        RequestError: Lightning finds an argument wrong where it is used first.
+        RequestError: Lightning finds an argument wrong where it is used first, or cannot restore
+            the state in a checkpoint.
         RunError: an operation has no deterministic implementation.
     """
     # not above: `prepare` and `check` can do without Lightning
@@ -80,9 +105,17 @@ def run_errors() -> Iterator[None]:
 
     try:
         yield
+    except (RequestError, RunError):
+        raise
     except MisconfigurationException as error:
         raise RequestError(f"{error} (while training)") from error
-    except RuntimeError as error:
+    except Exception as error:
+        if _while_restoring(error):
+            raise RequestError(
+                "ckpt_path: the state of the training in the checkpoint is damaged or of another "
+                f"training ({type(error).__name__}: {str(error)[:200]}). Take only its weights "
+                "with init_from=..., or start anew."
+            ) from error
         if "does not have a deterministic implementation" not in str(error):
             raise
         operation = str(error).partition(", but")[0]
@@ -90,6 +123,16 @@ def run_errors() -> Iterator[None]:
             f"trainer.deterministic: {operation}. Use another accelerator, or "
             "trainer.deterministic=warn to be told of such operations and go on."
         ) from error
+
+
+def _while_restoring(error: Exception) -> bool:
+    """Whether Lightning was restoring a checkpoint when the error occurred."""
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    return any(
+        code.co_filename.endswith("checkpoint_connector.py")
+        and code.co_name.lstrip("_").startswith(("restore", "resume"))
+        for code in codes
+    )
 
 
 def full_key(error: InstantiationException) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from danet_lightning import checkpoint
 from danet_lightning.errors import RequestError
@@ -21,8 +21,8 @@ def initialize(net: nn.Module, path: str | Path) -> str:
     Raises:
         RequestError: the file cannot be read, or no tensor fits.
     """
-    stored = checkpoint.read(path)["state_dict"]
-    stored = {name.removeprefix("net."): tensor for name, tensor in stored.items()}
+    content = checkpoint.read(path)["state_dict"].items()
+    stored = {name.removeprefix("net."): t for name, t in content if isinstance(t, Tensor)}
     own = net.state_dict()
     reasons: dict[str, list[str]] = {"of another shape": [], "not in the file": []}
     taken = {}

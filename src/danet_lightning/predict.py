@@ -14,13 +14,14 @@ def predict(config: DictConfig, run_dir: Path) -> None:
     """Predict `config.input` or a split; exit code 1 if an image had to be skipped."""
     from danet_lightning import checkpoint, prediction, submission
     from danet_lightning.building import build_over, request_errors
+    from danet_lightning.rebuilding import PROTOCOL
     from danet_lightning.sharing import Team
 
     content = checkpoint.read(config.ckpt_path)
     net = checkpoint.restore(content, config.trusted)
     with request_errors():
         own = content["danet_lightning"]["config"]
-        net.protocol = build_over(own["protocol"], config.protocol, config.trusted)
+        net.protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
         work = submission.plan(config, net, own)
     team = Team(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", config.devices)))
     device = prediction.choose_device(team.device)

@@ -14,10 +14,11 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from danet_lightning.inference import fused_logits, mirror
-from danet_lightning.windows import average_windows, starts_across, starts_inside
+from danet_lightning.windows import average_windows, check_size, starts_across, starts_inside
 
 Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
-Scales = Annotated[Sequence[Scale], Field(min_length=1)]
+Scales = Annotated[Sequence[Scale], Field(min_length=1, max_length=100)]
+Pixels = Annotated[int, Field(ge=1, le=1_000_000)]
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the authors' and MMSegmentation's
 # Float32 holds exp(88). 85 leaves room for summing windows and scales, where the authors' code
 # would add up infinities.
@@ -47,8 +48,8 @@ class MultiView:
         self,
         scales: Scales = (1.0,),
         flip: bool = False,
-        crop: tuple[PositiveInt, PositiveInt] | None = None,
-        stride: tuple[PositiveInt, PositiveInt] | None = None,
+        crop: tuple[Pixels, Pixels] | None = None,
+        stride: tuple[Pixels, Pixels] | None = None,
         window_batch: PositiveInt = 1,
         antialias: bool = False,
     ) -> None:
@@ -93,6 +94,7 @@ class MultiView:
         height, width = images.shape[-2:]
         size = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
         if size != (height, width):
+            check_size(*size)
             images = F.interpolate(
                 images, size, mode="bilinear", antialias=self.antialias and scale < 1
             )
@@ -139,8 +141,8 @@ class OfficialEvaluation:
 
     def __init__(
         self,
-        base_size: PositiveInt,
-        crop_size: PositiveInt,
+        base_size: Pixels,
+        crop_size: Pixels,
         scales: Scales = TEST_SCALES,
         flip: bool = True,
         window_batch: PositiveInt = 1,
@@ -181,6 +183,7 @@ class OfficialEvaluation:
     def _scores(self, net: nn.Module, images: Tensor, scale: float) -> Tensor:
         own = (images.shape[-2], images.shape[-1])
         height, width = self._scaled_size(*own, scale)
+        check_size(max(height, self.crop_size), max(width, self.crop_size))
         scaled = _aligned(images, (height, width))
         rows, columns = (
             starts_across(length, self.crop_size, self.stride) for length in (height, width)

@@ -18,13 +18,14 @@ from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from danet_lightning import checkpoint, resuming
-from danet_lightning.building import build, build_over, request_errors, run_errors
+from danet_lightning.building import DATASET, build, build_over, request_errors, run_errors
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError
 from danet_lightning.inference import Network
 from danet_lightning.initialization import initialize
 from danet_lightning.module import EvaluationModule
 from danet_lightning.provenance import dataset_facts, facts_for_module, metadata
+from danet_lightning.rebuilding import PROTOCOL
 from danet_lightning.results import report, track
 
 log = logging.getLogger(__name__)
@@ -106,14 +107,16 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         net = checkpoint.restore(content, config.trusted)
         facts = content["danet_lightning"]
         own = facts["config"]
-        datamodule = build_over(own["dataset"], config.dataset, config.trusted)
+        datamodule = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
         if list(datamodule.classes) != facts["classes"]:
             raise RequestError(
                 f"dataset: its classes {list(datamodule.classes)} are not the checkpoint's "
                 f"{facts['classes']}; evaluate it on the data set it was trained on."
             )
-        protocol = build_over(own["protocol"], config.protocol, config.trusted)
-        module = instantiate(config.module, net=net, protocol=protocol, **facts_for_module(facts))
+        protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
+        # what comes out of the checkpoint does not go through Hydra, which would resolve it
+        make = instantiate(config.module, _partial_=True)
+        module = make(net=net, protocol=protocol, **facts_for_module(facts))
         trainer = build_trainer(config, logger=None)
     module.metadata = facts
     datamodule.validation_split = config.split

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from danet_lightning import prediction
-from danet_lightning.building import build_over
+from danet_lightning.building import DATASET, build_over
 from danet_lightning.errors import RequestError
 from danet_lightning.prediction import Job
 
@@ -85,7 +85,7 @@ def plan(config: DictConfig, net: nn.Module, own: Mapping[str, Any]) -> Work:
         if config.format:
             raise RequestError("format: a server's files are of a data set: dataset=... split=...")
         return Work(prediction.plan(config.input, config.output))
-    data = build_over(own["dataset"], config.dataset, config.trusted)
+    data = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
     if tuple(data.classes) != tuple(net.classes):  # type: ignore[arg-type]
         raise RequestError(
             f"dataset: its classes {list(data.classes)} are not the checkpoint's "

@@ -9,6 +9,23 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from danet_lightning.errors import RequestError
+
+MOST_PIXELS = 2**28  # that a network sees at once; 3 GB as float32
+
+
+def check_size(height: int, width: int) -> None:
+    """Check that an image is not made larger than any memory.
+
+    Raises:
+        RequestError: it would be.
+    """
+    if height * width > MOST_PIXELS:
+        raise RequestError(
+            f"protocol: an image of {width} x {height} pixels at the largest scale is more than "
+            "any memory holds; choose a smaller scale or base_size."
+        )
+
 
 def starts_inside(length: int, crop: int, stride: int) -> list[int]:
     """MMSegmentation's windows: the last one ends where the image does."""
@@ -42,6 +59,7 @@ def average_windows(
         (B, K, H, W); what grows with the image is this result, never the network's features.
     """
     height, width = size
+    batch = max(1, min(batch, MOST_PIXELS // (height * width)))
     total = torch.empty(0)
     count = images.new_zeros(images.shape[-2:])  # (H, W)
     for begin in range(0, len(corners), batch):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
@@ -10,7 +10,8 @@ from danet_lightning.data.drawing import CLASSES, PALETTE
 from danet_lightning.data.drawing.scene import SMALLEST
 from danet_lightning.data.drawing.source import SceneSource
 
-Side = Annotated[int, Field(ge=SMALLEST)]
+Side = Annotated[int, Field(ge=SMALLEST, le=4096)]
+Count = Annotated[int, Field(ge=1, le=100_000)]  # all are drawn, and kept
 
 
 class Scenes(SegmentationDataModule):
@@ -31,9 +32,9 @@ class Scenes(SegmentationDataModule):
 
     def __init__(
         self,
-        train_images: PositiveInt,
-        val_images: PositiveInt,
-        test_images: PositiveInt,
+        train_images: Count,
+        val_images: Count,
+        test_images: Count,
         size: tuple[Side, Side],
         scenes_seed: NonNegativeInt = 0,
         **options: Any,

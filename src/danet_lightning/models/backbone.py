@@ -8,14 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torchvision.models
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
+Dilation = Annotated[int, Field(ge=1, le=256)]  # beyond it, it leaves every image
 Name = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
@@ -53,7 +54,7 @@ class DilatedResNet(nn.Module):
 def dilated_resnet(
     name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"],
     pretrained: bool | str | Path = False,
-    multi_grid: Sequence[PositiveInt] | None = None,
+    multi_grid: Sequence[Dilation] | None = None,
     deep_stem: bool = False,
     output_stride: Literal[8, 16, 32] = 8,
     stem_width: PositiveInt = 32,

@@ -6,13 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from danet_lightning.models.backbone import dilated_resnet, imagenet_weights
 from danet_lightning.models.danet import DANet
 from danet_lightning.models.sources import AUTHORS, MMSEGMENTATION, Source
 from danet_lightning.models.tensors import backbone_arguments, has, head_arguments
-from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
+from danet_lightning.models.weights import (
+    load_strictly,
+    read_file,
+    refuse_larger,
+    state_dict_of,
+)
 
 MultiGrid = Sequence[int] | Literal["source"] | None
 
@@ -59,8 +65,11 @@ class Recognised:
                 f"num_classes {num_classes} was asked for, but these weights classify "
                 f"{self.num_classes}; leave it out."
             )
+        head = {"num_classes": num_classes, **self.head}
+        with torch.device("meta"):
+            refuse_larger(DANet(dilated_resnet(**self.backbone), **head), self.weights)
         backbone = dilated_resnet(**self.backbone)
-        net = DANet(backbone, **{"num_classes": num_classes, **self.head})
+        net = DANet(backbone, **head)
         filled: nn.Module = backbone if self.num_classes is None else net
         load_strictly(filled, self.weights, f"The weights of {self.title}", self.name_in_source)
         return net.eval()

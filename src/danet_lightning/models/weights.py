@@ -1,47 +1,16 @@
 """Weights files: read without running their code, loaded without leaving anything out."""
 
-import pickletools
-import re
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-# Training scripts of 2019 stored their best score as a NumPy scalar; these build numbers only.
-NUMBERS: list[Any] = [
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
-]
-
-
-class Ignored:
-    """Stands for what a weights file holds beside its tensors."""
-
-    def __new__(cls, *arguments: Any) -> "Ignored":
-        """Be made from anything, by nothing of it."""
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        """Forget it."""
-
-
-# MMSegmentation 1.x keeps its log beside the weights: buffers that hold NumPy arrays and, looked
-# up by getattr, their own methods. None of it is called here.
-MMENGINE_LOG: list[Any] = [
-    (Ignored, "mmengine.logging.history_buffer.HistoryBuffer"),
-    (Ignored, "numpy.core.multiarray._reconstruct"),
-    (Ignored, "numpy._core.multiarray._reconstruct"),
-    (Ignored, "numpy.ndarray"),
-    (Ignored, "builtins.getattr"),
-]
+from danet_lightning.errors import RequestError
+from danet_lightning.models.file_inspection import inspect_file
+from danet_lightning.models.pickle_inspection import IGNORED, Ignored, RefusedFileError
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
@@ -49,17 +18,25 @@ def read_file(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file would run code when unpickled, is truncated, was not written by
-            torch.save, or holds no dict.
+        ValueError: the file would run code when unpickled or take far more memory than it has
+            bytes, is truncated, was not written by torch.save, or holds no dict.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file at {path.absolute()}.")
     try:
-        with torch.serialization.safe_globals(NUMBERS + MMENGINE_LOG):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            inspect_file(file)
+            file.seek(0)
+            with torch.serialization.safe_globals([(Ignored, name) for name in IGNORED]):
+                content = torch.load(file, map_location="cpu", weights_only=True)
+    except RefusedFileError as error:
+        raise ValueError(f"{path} is refused: {error}.") from error
     except Exception as error:  # each damage has its own type: EOFError, KeyError, OSError, ...
-        raise ValueError(_reason(path, error)) from error
+        raise ValueError(
+            f"{path} cannot be read: it is truncated or was not written by torch.save "
+            f"({path.stat().st_size} bytes, {type(error).__name__}). Fetch or save it again."
+        ) from error
     if not isinstance(content, dict):
         raise ValueError(
             f"{path} holds a {type(content).__name__}; a dict of tensors is wanted, as in "
@@ -79,11 +56,15 @@ def state_dict_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    others = [
+        str(name)[:80]
+        for name, value in content.items()
+        if not isinstance(value, Tensor) or not isinstance(name, str)
+    ]
     if others or not content:
         raise ValueError(
-            f"This is no state dict: {', '.join(others) or 'it is empty'}. Wanted are tensors by "
-            "name, bare or under the key state_dict."
+            f"This is no state dict: {', '.join(others[:9]) or 'it is empty'}. Wanted are tensors "
+            "by name, bare or under the key state_dict."
         )
     wrapped = all(name.startswith("module.") for name in content)
     return {name.removeprefix("module.") if wrapped else name: t for name, t in content.items()}
@@ -135,42 +116,25 @@ def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def _reason(path: Path, error: Exception) -> str:
-    """Why a file could not be read: it is dangerous, or it is damaged."""
-    wanted = re.findall(r"GLOBAL ([\w.]+) (?:was|whose)", str(error)) or _callables(path)
-    if wanted:
-        return (
-            f"{path} is refused: unpickling it would run code ({wanted[0]}), which a weights file "
-            "has no need of. If you trust it, save its tensors alone: "
-            "torch.save(net.state_dict(), path)."
+def refuse_larger(draft: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a network that takes many times the memory of its weights, before it is built.
+
+    Args:
+        draft: the network on the device `meta`, where tensors have sizes and no memory.
+        weights: what it is to be filled with.
+
+    Raises:
+        RequestError: it does not fit to them by far.
+    """
+    needed = _bytes((*draft.parameters(), *draft.buffers()))
+    stored = _bytes(weights.values())
+    if needed > 4 * stored + 2**26:  # half precision doubles, and a head may start at random
+        raise RequestError(
+            f"The network would take {needed} bytes, and the weights for it have {stored}: they "
+            "do not belong together. Fetch the file again from where it comes from."
         )
-    return (
-        f"{path} cannot be read: it is truncated or was not written by torch.save "
-        f"({path.stat().st_size} bytes, {type(error).__name__}). Fetch or save it again."
-    )
 
 
-def _callables(path: Path) -> list[str]:
-    """What a pickle would import, tensors' own parts aside; the pickle is parsed, never run."""
-    found, strings = [], ["", ""]
-    try:
-        for code, argument, _ in pickletools.genops(_pickle_of(path)):
-            if code.name == "GLOBAL":
-                found.append(str(argument).replace(" ", ".", 1))
-            elif code.name == "STACK_GLOBAL":
-                found.append(".".join(strings[-2:]))
-            elif isinstance(argument, str):
-                strings.append(argument)
-    except (ValueError, zipfile.BadZipFile):
-        pass  # damaged from here on; what came before counts
-    harmless = ("torch.", "collections.", "numpy.")
-    names = [name for name in found if re.fullmatch(r"\w+\.[\w.]+", name)]  # else plain text
-    return [name for name in names if not name.startswith(harmless)]
-
-
-def _pickle_of(path: Path) -> bytes:
-    if not zipfile.is_zipfile(path):
-        return path.read_bytes()
-    with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith("data.pkl")]
-        return archive.read(names[0]) if names else b""
+def _bytes(tensors: Iterable[Any]) -> int:
+    sized = (t for t in tensors if isinstance(t, Tensor) and not is_lazy(t))
+    return sum(t.numel() * t.element_size() for t in sized)
