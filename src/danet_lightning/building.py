@@ -82,6 +82,10 @@ def run_errors() -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         raise RequestError(f"{error} (while training)") from error
+    except ValueError as error:
+        if "val_check_interval" not in str(error):  # which Lightning compares with the batches
+            raise
+        raise RequestError(f"trainer.val_check_interval: {str(error).strip()}") from error
     except RuntimeError as error:
         if "does not have a deterministic implementation" not in str(error):
             raise

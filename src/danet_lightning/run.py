@@ -26,6 +26,7 @@ from danet_lightning.initialization import initialize
 from danet_lightning.module import EvaluationModule
 from danet_lightning.provenance import dataset_facts, facts_for_module, metadata
 from danet_lightning.results import report, track
+from danet_lightning.unsupported import refuse_unsupported
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
     callbacks = [build(config, f"callbacks.{name}", Callback) for name in names]
     options |= {"logger": loggers or False, "callbacks": callbacks}
     trainer: Trainer = build(config, "trainer", Trainer, **options)
+    refuse_unsupported(trainer, config.trainer.precision)
     return trainer
 
 
@@ -188,6 +190,9 @@ def quiet() -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).handlers.clear()  # Hydra's are there already
+        logging.getLogger(name).propagate = True
+    for asked_for in ("profilers", "callbacks.model_summary"):  # they speak only where they are
+        logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
     for chosen in (
         ".*does not have many workers.*",  # dataset.workers is the user's
         ".*exists and is not empty.*",  # the run folder holds the log and the config already
