@@ -18,6 +18,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from danet_lightning import checkpoint, resuming
+from danet_lightning.agreement import Agreement
 from danet_lightning.building import build, build_over, request_errors, run_errors
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError
@@ -134,6 +135,8 @@ def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
     loggers = [build(config, f"logger.{name}", Logger) for name in map(str, logger or ())]
     names = map(str, config.callbacks)
     callbacks = [build(config, f"callbacks.{name}", Callback) for name in names]
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    callbacks.append(Agreement(plain))
     options |= {"logger": loggers or False, "callbacks": callbacks}
     trainer: Trainer = build(config, "trainer", Trainer, **options)
     refuse_unsupported(trainer, config.trainer.precision)
