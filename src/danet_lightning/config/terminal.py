@@ -12,12 +12,15 @@ from typing import Any
 class LastingFile(io.FileIO):
     """Standard output or error whose reader may go away, or whose disk may be full."""
 
+    is_told = False
+
     def write(self, data: Any) -> int:
         """Write, or pretend to."""
         try:
             return super().write(data) or 0
         except OSError as error:
-            if error.errno != errno.EPIPE and self.fileno() == 1:
+            if error.errno != errno.EPIPE and self.fileno() == 1 and not self.is_told:
+                self.is_told = True
                 with suppress(OSError):
                     os.write(2, f"stdout: {error.strerror}; what was printed is lost.\n".encode())
             return memoryview(data).nbytes
