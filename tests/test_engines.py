@@ -152,11 +152,11 @@ def test_what_every_training_uses_is_not_refused(precision: Any) -> None:
 def test_processes_with_other_values_each_do_not_train(tmp_path: Path) -> None:
     """As after a random resolver, or a file that was changed between the starts."""
     results = together(
-        2, "train", *TINY, *devices(2), "run_dir=pair", "optimizer.lr=1e-${oc.env:RANK}",
+        2, "train", *TINY, *devices(2), "run_dir=pair", "seed=${oc.decode:${oc.env:RANK}}",
         cwd=tmp_path,
     )  # fmt: skip
     assert [result.returncode for result in results] == [2, 2]
-    told = "optimizer.lr: 1.0 in process 0, 0.1 in process 1."
+    told = "seed: 0 in process 0, 1 in process 1."
     assert told in results[0].stderr
     assert "Traceback" not in results[0].stderr + results[1].stderr
     assert not (tmp_path / "pair" / "last.ckpt").exists()

@@ -1,11 +1,15 @@
 """Output in any encoding, to nobody, and to a full disk."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from trainings import QUICK
 
 from danet_lightning.config.terminal import LastingFile
 
@@ -67,3 +71,36 @@ def test_a_pipe_without_a_reader(tmp_path: Path) -> None:
     os.close(reader)
     with LastingFile(writer, "w") as file:
         assert file.write(b"four") == 4
+
+
+@pytest.mark.slow
+def test_a_notebooks_backend_and_the_posix_locale(tmp_path: Path) -> None:
+    """Both are read when Python starts: a fresh interpreter."""
+    for split, count in {"train": 4, "val": 2}.items():
+        for kind, shape in {"images": (32, 64, 3), "masks": (32, 64)}.items():
+            (tmp_path / "data" / split / kind).mkdir(parents=True)
+            for index in range(count):
+                pixels = np.random.default_rng([index, count]).integers(0, 2, shape, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / kind / f"{index}.png")
+    foreign = {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline", "LC_ALL": "C",
+        "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+    }  # fmt: skip
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "streets.yaml").write_text(
+        "# @package dataset\nclasses: [фон, дорога, редкий]\n", encoding="utf-8"
+    )
+    result = subprocess.run(
+        [
+            sys.executable, "-m", "danet_lightning.train", "--config-dir", ".", *QUICK[:-1],
+            "dataset=folder", "+own=streets", "dataset.root=data", "dataset.crop_size=[32,64]",
+            "trainer.max_epochs=1", "logger=csv", "run_dir=run",
+        ],
+        cwd=tmp_path, env=os.environ | foreign, capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert rb"\u0444\u043e\u043d " in result.stdout
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert list(results["class_iou"]) == ["фон", "дорога", "редкий"]
+    with Image.open(tmp_path / "run" / "curves.png") as picture:
+        assert min(picture.size) > 100

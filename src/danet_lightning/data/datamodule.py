@@ -202,10 +202,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """Read labels until there is one that counts: as a rule, those of the first image."""
         if not any((source.read(index)[1] != IGNORE).any() for index in range(len(source))):
             raise RequestError(
-                f"split={split}: no pixel of its {len(source)} images is labelled, all are ignored "
-                f"({self.label_source}), so there is nothing to learn or to count. Choose another "
-                "split; if a benchmark's server keeps these labels, danet predict split="
-                f"{split} with format=cityscapes or format=voc writes what it takes."
+                f"split={split}: no pixel of its {len(source)} images is labelled, all are "
+                "ignored, so there is nothing to learn or to count. Choose another split; if a "
+                "benchmark's server keeps these labels, danet predict dataset=... "
+                f"split={split} with format=cityscapes or format=voc writes what it takes."
             )
 
     def _cache_options(self) -> tuple[list[Path], int]:
