@@ -152,7 +152,7 @@ def test_what_every_training_uses_is_not_refused(precision: Any) -> None:
 def test_processes_with_other_values_each_do_not_train(tmp_path: Path) -> None:
     """As after a random resolver, or a file that was changed between the starts."""
     results = together(
-        2, "train", *TINY, *devices(2), "run_dir=pair", "seed=${oc.decode:${oc.env:RANK}}",
+        2, "train", *TINY, *devices(2), "run_dir=pair", "seed='${oc.decode:${oc.env:RANK}}'",
         cwd=tmp_path,
     )  # fmt: skip
     assert [result.returncode for result in results] == [2, 2]
