@@ -19,11 +19,13 @@ from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.plugins import HalfPrecision
 from omegaconf import OmegaConf
 from processes import devices, succeed, together
 from trainings import EVERY_STEP, TINY, killed_at, same_runs
 
+from danet_lightning.building import run_errors
 from danet_lightning.config.launch import check_command_line, conf_dir
 from danet_lightning.config.overrides import compose
 from danet_lightning.config.schema import TrainConfig
@@ -145,6 +147,20 @@ def test_what_would_not_be_as_it_says_is_refused(changes: dict[str, Any], said: 
 def test_what_every_training_uses_is_not_refused(precision: Any) -> None:
     options: dict[str, Any] = {"callbacks": [EarlyStopping("val/miou")], "precision": precision}
     refuse_unsupported(Trainer(accelerator="cpu", logger=False, **options), precision)
+
+
+def test_a_validation_that_never_comes_is_a_sentence() -> None:
+    """Lightning compares the interval with the batches when the data is there."""
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_epochs=1, val_check_interval=10,
+    )  # fmt: skip
+    data = torch.utils.data.DataLoader([torch.zeros(32)] * 4, num_workers=0)
+    with pytest.raises(RequestError, match=r"trainer.val_check_interval: .*\(10\) must be"):  # noqa: SIM117
+        with run_errors():
+            trainer.fit(BoringModel(), data, data)
+    with pytest.raises(ValueError, match="another"), run_errors():
+        raise ValueError("another")
 
 
 @pytest.mark.slow
