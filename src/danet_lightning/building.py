@@ -85,7 +85,11 @@ def run_errors() -> Iterator[None]:
     except ValueError as error:
         if "val_check_interval" not in str(error):  # which Lightning compares with the batches
             raise
-        raise RequestError(f"trainer.val_check_interval: {str(error).strip()}") from error
+        reason = str(error).strip().partition(". ")[0]
+        raise RequestError(
+            f"trainer.val_check_interval: {reason}. trainer.check_val_every_n_epoch=null counts "
+            "the interval over all epochs."
+        ) from error
     except RuntimeError as error:
         if "does not have a deterministic implementation" not in str(error):
             raise
