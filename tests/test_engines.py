@@ -12,14 +12,25 @@ import pytest
 import torch
 from commands import danet
 from hydra.core.hydra_config import HydraConfig
+from lightning import Trainer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+)
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.plugins import HalfPrecision
 from omegaconf import OmegaConf
-from processes import devices, succeed
+from processes import devices, succeed, together
 from trainings import EVERY_STEP, TINY, killed_at, same_runs
 
+from danet_lightning.building import run_errors
 from danet_lightning.config.launch import check_command_line, conf_dir
 from danet_lightning.config.overrides import compose
 from danet_lightning.config.schema import TrainConfig
 from danet_lightning.errors import RequestError
+from danet_lightning.unsupported import refuse_unsupported
 
 PAIR = [*TINY, *devices(2), "trainer.max_epochs=3"]
 OUTSIDE = {
@@ -110,6 +121,61 @@ def test_fsdp_is_refused_without_cuda(tmp_path: Path, options: list[str], said: 
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(said)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*AMP with fp16 is not supported on CPU")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"strategy": "ddp_spawn", "devices": 2}, "Use trainer.strategy=ddp"),
+        ({"strategy": "ddp_fork", "devices": 2}, "Use trainer.strategy=ddp"),
+        ({"precision": "16-mixed"}, "trainer.precision=16-mixed: here this is bf16-mixed"),
+        ({"plugins": [HalfPrecision("bf16-true")]}, "here this is bf16-true"),
+        ({"callbacks": [StochasticWeightAveraging(0.01)]}, "StochasticWeightAveraging changes"),
+        ({"callbacks": [GradientAccumulationScheduler({0: 2})]}, "GradientAccumulationScheduler"),
+        ({"callbacks": [BatchSizeFinder()]}, "BatchSizeFinder changes"),
+    ],
+    ids=str,
+)
+def test_what_would_not_be_as_it_says_is_refused(changes: dict[str, Any], said: str) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **changes)
+    with pytest.raises(RequestError, match=said):
+        refuse_unsupported(trainer, changes.get("precision", "auto"))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_what_every_training_uses_is_not_refused(precision: Any) -> None:
+    options: dict[str, Any] = {"callbacks": [EarlyStopping("val/miou")], "precision": precision}
+    refuse_unsupported(Trainer(accelerator="cpu", logger=False, **options), precision)
+
+
+def test_a_validation_that_never_comes_is_a_sentence() -> None:
+    """Lightning compares the interval with the batches when the data is there."""
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_epochs=1, val_check_interval=10,
+    )  # fmt: skip
+    data = torch.utils.data.DataLoader([torch.zeros(32)] * 4, num_workers=0)
+    with pytest.raises(RequestError, match=r"trainer.val_check_interval: .*\(10\) must be"):  # noqa: SIM117
+        with run_errors():
+            trainer.fit(BoringModel(), data, data)
+    with pytest.raises(ValueError, match="another"), run_errors():
+        raise ValueError("another")
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_processes_with_other_values_each_do_not_train(tmp_path: Path) -> None:
+    """As after a random resolver, or a file that was changed between the starts."""
+    results = together(
+        2, "train", *TINY, *devices(2), "run_dir=pair", "seed='${oc.decode:${oc.env:RANK}}'",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert [result.returncode for result in results] == [2, 2]
+    told = "seed: 0 in process 0, 1 in process 1."
+    assert told in results[0].stderr
+    assert "Traceback" not in results[0].stderr + results[1].stderr
+    assert not (tmp_path / "pair" / "last.ckpt").exists()
 
 
 @pytest.mark.slow

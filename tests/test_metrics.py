@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 from danet_lightning.metrics import (
     ConfusionMatrix,
+    absent,
     class_accuracy,
     class_iou,
     constant_predictor,
@@ -93,7 +94,18 @@ def test_by_hand():
     assert summary["frequency_weighted_iou"] == pytest.approx(0.5 * 1 / 2 + 0.5 * 2 / 3)
     assert class_iou(matrix)[2:].isnan().all()
     assert class_accuracy(matrix)[2:].isnan().all()
-    assert "nan" in table(matrix, ["a", "b", "c", "d"])
+    shown = table(matrix, ["a", "b", "c", "d"])
+    assert "nan" in shown
+    assert "no labelled pixel: c, d" in shown
+    assert absent(matrix, ["a", "b", "c", "d"]) == ["c", "d"]
+
+
+def test_nothing_counted_is_no_number():
+    """0 would be one; and the division by no pixel must not be an error."""
+    nothing = torch.zeros(3, 3, dtype=torch.int64)
+    assert all(map(math.isnan, scores(nothing).values()))
+    assert math.isnan(constant_predictor(nothing)[1])
+    assert absent(nothing, "abc") == ["a", "b", "c"]
 
 
 def test_counts_beyond_float32():

@@ -7,6 +7,7 @@ from lightning import Callback, Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from danet_lightning.errors import RequestError
 from danet_lightning.inference import normalize
 from danet_lightning.losses import SummedCrossEntropy
 from danet_lightning.metrics import ConfusionMatrix
@@ -122,6 +123,30 @@ def test_validation_counts_every_pixel_once_per_epoch():
     trainer.validate(module, DataLoader(list(samples(5)), batch_size=1), verbose=False)
     assert torch.equal(module.confusion.compute(), expected.compute())
     assert module.confusion.compute().sum() == 5 * (8 * 10 - 1)
+
+
+def validated(*changed: dict) -> SegmentationModule:
+    """A module after its evaluation of samples with these changes."""
+    module = segmentation_module()
+    loaded = [{**sample, **change} for sample, change in zip(samples(9), changed, strict=False)]
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )  # fmt: skip
+    trainer.validate(module, DataLoader(loaded, batch_size=1), verbose=False)
+    return module
+
+
+def test_images_are_counted_that_were_evaluated():
+    """Neither the stand-in of a process without images, nor what was not reached."""
+    ignored = torch.full((8, 10), 255, dtype=torch.uint8)
+    module = validated({}, {"mask": ignored, "id": ""}, {"mask": ignored}, {})
+    assert module.images.tolist() == [3, 1]
+
+
+def test_images_without_any_label_are_a_sentence():
+    ignored = torch.full((8, 10), 255, dtype=torch.uint8)
+    with pytest.raises(RequestError, match="No pixel of the 2 evaluated images is labelled"):
+        validated({"mask": ignored}, {"mask": ignored})
 
 
 def test_loss_is_logged_per_output_and_gamma_by_branch(tmp_path):

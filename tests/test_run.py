@@ -136,6 +136,39 @@ def test_two_processes_count_what_one_counts(trained, folder):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert matrix_of(folder / "both") == matrix_of(run_dir)
+    results = json.loads((folder / "both" / "results.json").read_text())
+    assert (results["partial"], results["protocol"]["images"]) == (False, 5)
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "images", "of"),
+    [(["+trainer.limit_val_batches=1"], 2, 5), (["+dataset.val_images=1"], 1, 1)],
+    ids=["one each", "one for both"],
+)
+def test_two_processes_tell_how_many_images_they_had(trained, folder, arguments, images, of):
+    """A limit counts for each process; a process without images has a stand-in."""
+    _, run_dir = trained
+    checkpoint = f"ckpt_path='{run_dir}/best.ckpt'"
+    given = [checkpoint, f"run_dir=of_{images}", *devices(2), *arguments]
+    succeed(2, "evaluate", *given, cwd=folder)
+    results = json.loads((folder / f"of_{images}" / "results.json").read_text())
+    assert (results["protocol"]["images"], results["images_of_split"]) == (images, of)
+    assert results["partial"] == (images < of)
+    assert sum(map(sum, results["confusion_matrix"])) <= images * 32 * 64
+
+
+def test_a_limited_evaluation_says_what_it_is(trained, folder):
+    _, run_dir = trained
+    result = danet(
+        "evaluate", f"ckpt_path='{run_dir}/best.ckpt'", "run_dir=limited",
+        "+trainer.limit_val_batches=2", "trainer=cpu", cwd=folder,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    results = json.loads((folder / "limited" / "results.json").read_text())
+    assert (results["partial"], results["protocol"]["images"]) == (True, 2)
+    assert result.stdout.strip().startswith("PARTIAL: 2 of the 5 images")
 
 
 @pytest.mark.slow

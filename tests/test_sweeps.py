@@ -1,5 +1,6 @@
 """Sweeps: what fails, what is told of it, what runs again, and that every rank runs one config."""
 
+import itertools
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ import pytest
 import torch
 from commands import danet
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from trainings import QUICK, TINY
 
@@ -146,13 +147,52 @@ def test_a_job_leaves_the_process_as_it_was(swept: Any, monkeypatch: pytest.Monk
     assert sys.argv[: len(argv)] == argv
 
 
+def test_a_job_without_records_starts_its_processes_all_the_same(swept: Any) -> None:
+    """Their command line would be the sweep's, and a sampling sweeper would draw anew."""
+    places = []
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        assert sys.argv[1::2] == ["--config-path", "--config-name"]
+        places.append(Path(sys.argv[2]))
+        assert OmegaConf.load(places[-1] / f"{sys.argv[4]}.yaml") == config
+        assert list(run_dir.iterdir()) == []
+
+    sys.argv = ["danet", "-m", "seed=1,2", "sweep_dir=here", "hydra.output_subdir=null", *QUIET]
+    launch(train, TrainConfig)
+    assert len(places) == 2
+    assert not any(place.exists() for place in places)
+
+
+def test_a_resolver_is_asked_once(swept: Any) -> None:
+    """What the first process trains is what the others are given, and what is kept."""
+    OmegaConf.register_new_resolver("drawn", lambda: float(next(draws)), use_cache=False)
+    draws = itertools.count(1)
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        kept = OmegaConf.load(Path(sys.argv[2]) / f"{sys.argv[4]}.yaml")
+        assert config.optimizer.lr == config.optimizer.lr == kept.optimizer.lr
+
+    sys.argv = ["danet", "run_dir=here", "optimizer.lr=${drawn:}", *QUIET]
+    try:
+        launch(train, TrainConfig)
+    finally:
+        OmegaConf.clear_resolver("drawn")
+
+
+def test_other_processes_change_their_folder_too(swept: Any) -> None:
+    def train(config: DictConfig, run_dir: Path) -> None:
+        assert sys.argv[-1] == "hydra.job.chdir=true"
+
+    sys.argv = ["danet", "run_dir=here", "hydra.job.chdir=true", *QUIET]
+    launch(train, TrainConfig)
+    assert os.environ["MPLBACKEND"] == "agg"  # whatever a notebook has set
+
+
 def test_a_resolved_configuration_is_a_request_of_its_own(swept: Any, tmp_path: Path) -> None:
     """It passes the same checks, and means the same, whatever its values are."""
     hashes = []
 
     def train(config: DictConfig, run_dir: Path) -> None:
-        from omegaconf import OmegaConf
-
         plain: Any = OmegaConf.to_container(config, resolve=True)
         hashes.append(config_hash(plain))
 
@@ -200,11 +240,12 @@ def test_two_ranks_of_four_points(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ddp
-def test_two_ranks_of_a_random_sweep(folder: Path) -> None:
+@pytest.mark.parametrize("records", [[], ["hydra.output_subdir=null"]], ids=["records", "none"])
+def test_two_ranks_of_a_random_sweep(folder: Path, records: list[str]) -> None:
     done = danet(
         "train", "-m", *PAIR, "hydra/sweeper=optuna", "hydra/sweeper/sampler=random",
         "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweeper.direction=maximize",
-        "optimizer.lr=interval(0.001,0.01)", cwd=folder,
+        "optimizer.lr=interval(0.001,0.01)", *records, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(hashes_of(folder / "here")) == 2

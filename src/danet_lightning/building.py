@@ -116,6 +116,12 @@ def run_errors() -> Iterator[None]:
                 f"training ({type(error).__name__}: {str(error)[:200]}). Take only its weights "
                 "with init_from=..., or start anew."
             ) from error
+        if isinstance(error, ValueError) and "val_check_interval" in str(error):
+            reason = str(error).strip().partition(". ")[0]  # compared with the batches of an epoch
+            raise RequestError(
+                f"trainer.val_check_interval: {reason}. trainer.check_val_every_n_epoch=null "
+                "counts the interval over all epochs."
+            ) from error
         if "does not have a deterministic implementation" not in str(error):
             raise
         operation = str(error).partition(", but")[0]

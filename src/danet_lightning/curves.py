@@ -39,7 +39,7 @@ def _read_metrics(path: Path) -> tuple[dict[str, dict[int, float]], float | None
     """Each column as {step: value}, and how many epochs one step is."""
     values: dict[str, dict[int, float]] = {}
     epochs_per_step = None
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             step = int(row["step"]) + 1  # Lightning counts from 0; we draw how many are done
             for name, value in row.items():

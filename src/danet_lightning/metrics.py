@@ -53,24 +53,30 @@ def class_accuracy(matrix: Tensor) -> Tensor:
 
 def scores(matrix: Tensor) -> dict[str, float]:
     """Summarise a (C, C) confusion matrix; NaN classes are left out of the means."""
-    share = matrix.sum(1).double() / matrix.sum()
+    share = matrix.sum(1).double() / matrix.sum()  # NaN, as every score, where nothing was counted
     iou = class_iou(matrix)
     return {
         "miou": iou.nanmean().item(),
-        "pixel_accuracy": (matrix.diagonal().sum() / matrix.sum()).item(),
+        "pixel_accuracy": (matrix.diagonal().sum().double() / matrix.sum()).item(),
         "mean_accuracy": class_accuracy(matrix).nanmean().item(),
-        "frequency_weighted_iou": (share * iou).nansum().item(),
+        "frequency_weighted_iou": (share * iou.nan_to_num(0)).sum().item(),
     }
 
 
 def constant_predictor(matrix: Tensor) -> tuple[int, float]:
     """The class with most labelled pixels, and the mIoU of predicting it everywhere.
 
-    Every other labelled class then has IoU 0, so the mean runs over all labelled classes.
+    Every other labelled class then has IoU 0, so the mean runs over all labelled classes; it is
+    NaN where no pixel is labelled.
     """
-    labels = matrix.sum(1)
-    share = labels.max().item() / labels.sum().item()
-    return int(labels.argmax()), share / int((labels > 0).sum())
+    labels = matrix.sum(1).double()
+    miou = labels.max() / labels.sum() / (labels > 0).sum()
+    return int(labels.argmax()), miou.item()
+
+
+def absent(matrix: Tensor, classes: Sequence[str]) -> list[str]:
+    """Return the classes without a labelled pixel; their IoU is 0 if predicted, NaN otherwise."""
+    return [name for name, pixels in zip(classes, matrix.sum(1), strict=True) if not pixels]
 
 
 def table(matrix: Tensor, classes: Sequence[str]) -> str:
@@ -82,6 +88,8 @@ def table(matrix: Tensor, classes: Sequence[str]) -> str:
         classes, class_iou(matrix), class_accuracy(matrix), share, strict=True
     ):
         lines.append(f"{name:<{width}}  {iou:6.4f}    {accuracy:6.4f}           {part:6.4f}")
+    if missing := absent(matrix, classes):
+        lines.append(f"\nno labelled pixel: {', '.join(missing)} (nan: in no mean)")
     summary = scores(matrix)
     lines.append("")
     lines.append(

@@ -33,6 +33,10 @@ class EvaluationModule(LightningModule):
         std: RGB standard deviation on the 0..255 scale.
         protocol: how predictions are obtained.
 
+    Attributes:
+        images: (2,) int64, of the last validation over all processes: the images that were
+            evaluated, and how many of them have no labelled pixel.
+
     Raises:
         TypeError: protocol cannot be called or described.
     """
@@ -56,6 +60,7 @@ class EvaluationModule(LightningModule):
         self.std = tuple(std)
         self.protocol = protocol
         self.confusion = ConfusionMatrix(len(self.classes))
+        self.images = torch.zeros(2, dtype=torch.int64)  # evaluated; of these without any label
         self.metadata: dict[str, Any] = {}  # what a checkpoint says of itself
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
@@ -67,15 +72,29 @@ class EvaluationModule(LightningModule):
             images = normalize(batch["image"], self.mean, self.std)
             prediction = self.protocol(self.net, images).argmax(1)
         self.confusion.update(prediction, batch["mask"])
+        is_image = torch.tensor([name != "" for name in batch["id"]], device=self.device)
+        is_labelled = (batch["mask"] < len(self.classes)).flatten(1).any(1)  # (B,)
+        self.images += torch.stack([is_image.sum(), (is_image & ~is_labelled).sum()])
         return prediction
 
     def on_validation_epoch_start(self) -> None:
         """Count from zero."""
         self.confusion.reset()
+        self.images = torch.zeros(2, dtype=torch.int64, device=self.device)
 
     def on_validation_epoch_end(self) -> None:
-        """Sum the counts over the processes and log what follows from them."""
+        """Sum the counts over the processes and log what follows from them.
+
+        Raises:
+            RequestError: no pixel of the images is labelled, so there is nothing to log.
+        """
         matrix = self.confusion.compute()
+        self.images = self.trainer.strategy.reduce(self.images, reduce_op="sum")
+        if not matrix.any() and not self.trainer.sanity_checking:
+            raise RequestError(
+                f"No pixel of the {int(self.images[0])} evaluated images is labelled: all are "
+                "ignored, and nothing can be counted. Evaluate another split, or more of this one."
+            )
         values = {f"val/{name}": value for name, value in scores(matrix).items()}
         for name, iou in zip(self.classes, class_iou(matrix), strict=True):
             values[f"val/iou/{name}"] = iou.item()

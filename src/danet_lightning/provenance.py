@@ -1,7 +1,9 @@
 """What a checkpoint and a number say of where they come from, in plain containers."""
 
+import functools
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -71,12 +73,36 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache  # what runs is what was there at the start, whatever is committed meanwhile
 def git_commit() -> str | None:
-    """Commit of the code that runs, with '+changes' if the tree differs; None in a wheel."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+changes"]
+    """Commit of the code that runs, with '+changes' if its tree differs.
+
+    None where no repository tracks this file at its place in ours: in a wheel, or in an export
+    within a repository of somebody else.
+    """
+    described = _git("rev-parse", "--show-prefix", "HEAD", f"HEAD:./{Path(__file__).name}")
+    if described is None:
+        return None
+    prefix, commit, _ = described.split("\n", 2)
+    if prefix != "src/danet_lightning/":
+        return None
+    changes = _git("status", "--porcelain", "--untracked-files=no", ":/")
+    added = _git("status", "--porcelain", ":/src", ":/conf")
+    return commit if changes == added == "" else f"{commit}+changes"
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in the folder of this file; None if it fails, or is not there.
+
+    It looks for the repository around the file, not for the one that a hook's variables name, and
+    reads one that belongs to another user, as in a container: its code is running anyway.
+    """
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "-c", f"safe.directory={folder.parents[1]}"]
+    command += ["--no-optional-locks", *arguments]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        found = subprocess.run(command, env=own, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return found.stdout.decode(errors="replace")

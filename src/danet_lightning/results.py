@@ -1,6 +1,7 @@
 """What a run tells of itself: to the tracker before it starts, and its numbers at the end."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +46,17 @@ def report(
     matrix = module.confusion.compute().cpu()
     if not trainer.is_global_zero:
         return
+    protocol = protocol_facts(trainer, module)
+    of = len(trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
+    class_iou = zip(module.classes, metrics.class_iou(matrix).tolist(), strict=True)
     results: dict[str, Any] = {
-        **metrics.scores(matrix),
-        "class_iou": dict(zip(module.classes, metrics.class_iou(matrix).tolist(), strict=True)),
-        "protocol": protocol_facts(trainer, module),
+        **{name: _or_none(score) for name, score in metrics.scores(matrix).items()},
+        "class_iou": {name: _or_none(iou) for name, iou in class_iou},
+        "absent_classes": metrics.absent(matrix, module.classes),
+        "partial": protocol["images"] < of,
+        "images_of_split": of,
+        "images_without_labels": int(module.images[1]),
+        "protocol": protocol,
         "checkpoint": source,
         "git_commit": git_commit(),
     }
@@ -56,23 +64,31 @@ def report(
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update({"results": results})
     results |= {"trained": trained, "confusion_matrix": matrix.tolist()}
-    text = json.dumps(results, indent=1) + "\n"
+    text = json.dumps(results, indent=1, allow_nan=False) + "\n"
     write_atomically(run_dir / "results.json", lambda file: file.write(text.encode()))
-    _print(matrix, module.classes, results["protocol"])
+    if results["partial"]:
+        print(f"\nPARTIAL: {protocol['images']} of the {of} images of the split were evaluated.")
+    if results["images_without_labels"]:
+        print(f"\n{results['images_without_labels']} of the images have no labelled pixel.")
+    _print(matrix, module.classes, protocol)
     print(f"checkpoint  {source}\nrun folder  {run_dir}")
 
 
 def protocol_facts(trainer: Trainer, module: "EvaluationModule") -> dict[str, Any]:
     """Everything that two numbers must have in common before they are compared."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    loader: Any = trainer.val_dataloaders
     return {
         **module.protocol.describe(),
         "dataset": type(data).__name__,
         "label_source": getattr(data, "label_source", None),
         "split": data.validation_split,
-        "images": len(loader.dataset),
+        "images": int(module.images[0]),
     }
+
+
+def _or_none(value: float) -> float | None:
+    """NaN is no JSON; null says as well that there is no number."""
+    return None if math.isnan(value) else value
 
 
 def _print(matrix: Tensor, classes: tuple[str, ...], protocol: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from danet_lightning import checkpoint, resuming
+from danet_lightning.agreement import Agreement
 from danet_lightning.building import DATASET, build, build_over, request_errors, run_errors
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError
@@ -27,6 +28,7 @@ from danet_lightning.module import EvaluationModule
 from danet_lightning.provenance import dataset_facts, facts_for_module, metadata
 from danet_lightning.rebuilding import PROTOCOL
 from danet_lightning.results import report, track
+from danet_lightning.unsupported import refuse_unsupported
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +138,11 @@ def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
     loggers = [build(config, f"logger.{name}", Logger) for name in map(str, logger or ())]
     names = map(str, config.callbacks)
     callbacks = [build(config, f"callbacks.{name}", Callback) for name in names]
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    callbacks.append(Agreement(plain))
     options |= {"logger": loggers or False, "callbacks": callbacks}
     trainer: Trainer = build(config, "trainer", Trainer, **options)
+    refuse_unsupported(trainer, config.trainer.precision)
     return trainer
 
 
@@ -191,6 +196,9 @@ def quiet() -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).handlers.clear()  # Hydra's are there already
+        logging.getLogger(name).propagate = True
+    for asked_for in ("profilers", "callbacks.model_summary"):  # they speak only where they are
+        logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
     for chosen in (
         ".*does not have many workers.*",  # dataset.workers is the user's
         ".*exists and is not empty.*",  # the run folder holds the log and the config already

@@ -67,6 +67,40 @@ def test_the_augmentation_options_reach_the_training_images_alone():
         assert torch.equal(batch["image"], other["image"])
 
 
+class Unlabelled(Noise):
+    """Data of which only some images have a label that counts."""
+
+    def __init__(self, labelled: int | None) -> None:
+        super().__init__()
+        self.labelled = labelled
+        self.asked = 0
+
+    def source(self, split: str) -> NoiseSource:
+        source = super().source(split)
+        read = source.read
+
+        def masked(index: int):
+            self.asked += 1
+            image, mask = read(index)
+            return image, mask if index == self.labelled else np.full_like(mask, 255)
+
+        source.read = masked
+        return source
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+def test_a_split_without_labels_is_refused_before_anything_is_computed(stage):
+    expected = r"split=(train|val): no pixel of its .* is labelled.*format=cityscapes"
+    with pytest.raises(RequestError, match=expected):
+        Unlabelled(None).setup(stage)
+
+
+def test_labels_are_only_read_until_there_is_one():
+    data = Unlabelled(labelled=2)
+    data.setup("validate")
+    assert data.asked == 3
+
+
 def first_images(data: Noise) -> torch.Tensor:
     return next(iter(data.train_dataloader()))["image"]
 

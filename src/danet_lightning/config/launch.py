@@ -37,6 +37,7 @@ from danet_lightning.config.processes import (
 )
 from danet_lightning.config.schema import CommandConfig, problems
 from danet_lightning.config.sweep import point, repetition, score, sweep
+from danet_lightning.config.terminal import protect_log, protect_output
 from danet_lightning.errors import RequestError, RunError
 
 VERSION_BASE = "1.3"
@@ -54,6 +55,8 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back as they are, not printed by Hydra
+    os.environ["MPLBACKEND"] = "agg"  # no figure is shown; a notebook's may not be importable here
+    protect_output()
     is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
     if not is_sweep:  # a sweep over paths keeps its commas
         sys.argv[1:] = map(literal, sys.argv[1:])
@@ -65,6 +68,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     def job(config: DictConfig) -> Any:
         nonlocal started
         started = True
+        protect_log()
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         with open_dict(config):
             config.run_dir = str(run_dir)

@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -42,25 +43,41 @@ def started_outside() -> bool:
 def one_configuration(name: str, config: DictConfig, run_dir: Path) -> Iterator[None]:
     """Give the processes that Lightning starts for a job the job's resolved configuration.
 
+    It is resolved here, once: a resolver may say something else each time it is asked.
+
     Args:
         name: of the command.
-        config: of the job.
+        config: of the job; resolved in place.
         run_dir: of the job.
     """
-    hydra: Any = HydraConfig.get()
-    if hydra.output_subdir is None:  # a command that leaves no record has one process
+    OmegaConf.resolve(config)
+    if rank():  # which starts no others
         yield
         return
-    record = run_dir / hydra.output_subdir
-    if rank() == 0:
-        OmegaConf.save(config, record / f"{RESOLVED}.yaml", resolve=True)
-    with read_write(hydra):  # Lightning puts it between quotation marks
-        quoted = QuotedString(str(run_dir), Quote.double).with_quotes()
-        hydra.run.dir = quoted[1:-1]
+    hydra: Any = HydraConfig.get()
+    if hydra.output_subdir is None:  # no record is wanted in the run folder
+        place: Any = TemporaryDirectory(prefix="danet-")
+    else:
+        place = nullcontext(run_dir / hydra.output_subdir)
+    with place as record:
+        OmegaConf.save(config, Path(record, f"{RESOLVED}.yaml"))
+        with read_write(hydra):  # Lightning puts it between quotation marks
+            quoted = QuotedString(str(run_dir), Quote.double).with_quotes()
+            hydra.run.dir = quoted[1:-1]
+        start = ["--config-path", str(record), "--config-name", RESOLVED]
+        if hydra.job.chdir:
+            start.append("hydra.job.chdir=true")
+        with _started_by(f"danet_lightning.{name}", start):
+            yield
+
+
+@contextmanager
+def _started_by(module: str, arguments: list[str]) -> Iterator[None]:
+    """Let Lightning start other processes by a command line; end them and undo what they needed."""
     main = sys.modules["__main__"]
     before = (sys.argv[1:], main.__spec__, {key: os.environ.get(key) for key in LEFT})
-    sys.argv[1:] = ["--config-path", str(record), "--config-name", RESOLVED]
-    main.__spec__ = importlib.util.find_spec(f"danet_lightning.{name}")  # a launcher has its own
+    sys.argv[1:] = arguments
+    main.__spec__ = importlib.util.find_spec(module)  # a launcher has its own
     patience = PATIENCE
     try:
         yield

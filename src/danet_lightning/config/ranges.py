@@ -15,16 +15,35 @@ def _with_target(node: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
+def _only(allowed: Any, reason: str) -> AfterValidator:
+    """Refuse every other value of an argument of which we can do only one."""
+
+    def check(value: Any) -> Any:
+        if value != allowed:
+            raise ValueError(reason)
+        return value
+
+    return AfterValidator(check)
+
+
+def _some(value: float | None) -> float | None:
+    if value == 0:
+        raise ValueError("none would be read, and so no number; give one or more, or leave it out")
+    return value
+
+
 Node = Annotated[dict[str, Any], AfterValidator(_with_target)]
 Limit = Annotated[int, Field(ge=-1)]  # -1: none
-Batches = NonNegativeInt | Annotated[float, Field(ge=0, le=1)] | None  # a number or a share
+Share = Annotated[float, Field(ge=0, le=1)]
+Batches = Annotated[NonNegativeInt | Share | None, AfterValidator(_some)]  # a number or a share
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", 32, 16]
 Devices = Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
 class TrainerNode(TypedDict, total=False):
     """Arguments of `lightning.Trainer`."""
 
-    precision: str | Literal[16, 32, 64] | None  # ours is auto; Lightning names all the others
+    precision: Precision | None
     devices: str | Limit | Devices
     num_nodes: PositiveInt
     max_epochs: Limit | None
@@ -33,7 +52,7 @@ class TrainerNode(TypedDict, total=False):
     min_steps: NonNegativeInt | None
     limit_train_batches: Batches
     limit_val_batches: Batches
-    overfit_batches: NonNegativeInt | Annotated[float, Field(ge=0, le=1)]
+    val_check_interval: PositiveInt | Annotated[float, Field(gt=0, le=1)] | None
     check_val_every_n_epoch: PositiveInt | None
     num_sanity_val_steps: Limit | None
     log_every_n_steps: NonNegativeInt | None
@@ -41,6 +60,34 @@ class TrainerNode(TypedDict, total=False):
     gradient_clip_val: NonNegativeFloat | None
     gradient_clip_algorithm: Literal["norm", "value"] | None
     plugins: list[Node] | Node | None
+    # What is done here in another way, or cannot be done:
+    fast_dev_run: Annotated[
+        Any,
+        _only(
+            False,
+            "it would leave neither a checkpoint nor numbers. A first try of everything is "
+            "trainer.max_epochs=1 +trainer.limit_train_batches=1 +trainer.limit_val_batches=1",
+        ),
+    ]
+    overfit_batches: Annotated[
+        Any, _only(0, "the order of the images is not Lightning's; use a data set of a few images")
+    ]
+    use_distributed_sampler: Annotated[
+        Any, _only(False, "Lightning's would repeat images; ours divide them among the processes")
+    ]
+    sync_batchnorm: Annotated[
+        Any, _only(False, "GPUs share batch statistics without it, and CPUs cannot; leave it out")
+    ]
+    reload_dataloaders_every_n_epochs: Annotated[
+        Any, _only(0, "a resumed training would lose its place in the epoch; leave it out")
+    ]
+    enable_progress_bar: Annotated[Any, _only(True, "~callbacks.progress leaves out the bar")]
+    enable_checkpointing: Annotated[
+        Any, _only(True, "~callbacks.best ~callbacks.last leave out the checkpoints")
+    ]
+    barebones: Annotated[Any, _only(False, "it would leave no numbers; leave it out")]
+    logger: Annotated[Any, _only(None, "choose by logger=wandb, tensorboard, csv or none")]
+    callbacks: Annotated[Any, _only(None, "give each one a name: +callbacks.NAME._target_=...")]
 
 
 class OptimizerNode(TypedDict, total=False):

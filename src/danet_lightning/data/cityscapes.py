@@ -132,8 +132,8 @@ def _check_test(folder: Path, suffix: str) -> None:
         raise RequestError(
             f"split=test: there is no {folder.absolute()}/<city>/*{suffix}. The labels of "
             "Cityscapes' test images are not published; gtFine_trainvaltest.zip has dummies, all "
-            "ignored. Evaluate split=val; to submit test results, predict the images of "
-            "leftImg8bit/test.",
+            "ignored. Evaluate split=val; to submit test results, danet predict dataset=cityscapes "
+            "split=test format=cityscapes writes what the server takes.",
             "no_labels",
         )
     log.warning("Cityscapes: the published labels of test are dummies, so its scores are empty.")

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from danet_lightning.data.archive import Archive
 from danet_lightning.data.cache import cached
-from danet_lightning.data.dataset import Sample, SegmentationDataset, Source
+from danet_lightning.data.dataset import IGNORE, Sample, SegmentationDataset, Source
 from danet_lightning.data.loader import SegmentationLoader, TrainingLoader, cores, start_worker
 from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.transforms import training_transform
@@ -192,10 +192,21 @@ class SegmentationDataModule(LightningDataModule, ABC):
                     f"{type(self).__name__}: the split '{split}' holds no images. "
                     "Put images into it or choose another one."
                 )
+            self._require_labels(split, source)
             if self.cache == "memmap":
                 source = cached(source, f"{type(self).__name__}-{split}", *self._cache_options())
             self._sources[split] = source
         return self._sources[split]
+
+    def _require_labels(self, split: str, source: Source) -> None:
+        """Read labels until there is one that counts: as a rule, those of the first image."""
+        if not any((source.read(index)[1] != IGNORE).any() for index in range(len(source))):
+            raise RequestError(
+                f"split={split}: no pixel of its {len(source)} images is labelled, all are "
+                "ignored, so there is nothing to learn or to count. Choose another split; if a "
+                "benchmark's server keeps these labels, danet predict dataset=... "
+                f"split={split} with format=cityscapes or format=voc writes what it takes."
+            )
 
     def _cache_options(self) -> tuple[list[Path], int]:
         """The folders a cache may lie in, and the processes that build one."""

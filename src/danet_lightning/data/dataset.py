@@ -24,7 +24,7 @@ class Sample(TypedDict):
 
     image: Tensor  # (3, H, W) uint8, RGB
     mask: Tensor  # (H, W) uint8, train ids and 255
-    id: str
+    id: str  # empty for the sample that stands in for a process without images
 
 
 class Source(Protocol):
@@ -79,7 +79,7 @@ class SegmentationDataset(Dataset[Sample]):
     def __getitem__(self, address: Any) -> Sample:
         if address == UNCOUNTED:
             image, mask = self.source.read(0)
-            return _sample(image, np.full_like(mask, IGNORE), self.source.name(0))
+            return _sample(image, np.full_like(mask, IGNORE), name="")  # of no image
         if self.transform is None:
             image, mask = self.source.read(address)
             return _sample(image, mask, self.source.name(address))

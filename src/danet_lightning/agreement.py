@@ -1,0 +1,52 @@
+"""Processes that torchrun or srun start compose a configuration each: is it one training?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from torch import distributed
+from typing_extensions import override
+
+from danet_lightning.errors import RequestError
+
+# Where a machine's own disk has its data, and how it reads them; and a name of the time.
+OWN = (
+    *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file", "workers")),
+    *("dataset.cache", "dataset.cache_dir", "sweep_dir"),
+)
+
+
+class Agreement(Callback):
+    """Refuse to begin where the processes would train or evaluate different things.
+
+    Args:
+        config: of this process; plain and resolved.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.values = {key: repr(value) for key, value in leaves(config).items()}
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.world_size == 1:
+            return
+        of_all: list[dict[str, str]] = [{} for _ in range(trainer.world_size)]
+        distributed.all_gather_object(of_all, self.values)
+        for rank, values in enumerate(of_all):
+            for key in sorted({*values, *of_all[0]}):
+                first, other = (each.get(key, "not set") for each in (of_all[0], values))
+                if first != other:
+                    raise RequestError(
+                        f"{key}: {first} in process 0, {other} in process {rank}. All processes "
+                        "must be given one value: write it down, or let Lightning start them."
+                    )
+
+
+def leaves(node: Any, key: str = "") -> dict[str, Any]:
+    """Return the values of a configuration by dotted key, without those in OWN."""
+    if key in OWN:
+        return {}
+    if not isinstance(node, Mapping):
+        return {key: node}
+    parts = [leaves(value, f"{key}.{name}" if key else str(name)) for name, value in node.items()]
+    return {name: value for part in parts for name, value in part.items()}
