@@ -9,7 +9,8 @@ from PIL import Image
 from danet_lightning import predict as command
 from danet_lightning.config.overrides import literal
 from danet_lightning.errors import RequestError
-from danet_lightning.prediction import choose_device, plan, predict_images, prepare_output
+from danet_lightning.prediction import choose_device, predict_images, prepare_output
+from danet_lightning.prediction_plan import plan
 from danet_lightning.protocols import MultiView
 
 CPU = torch.device("cpu")
@@ -44,8 +45,8 @@ def relative(folder: Path) -> set[str]:
 
 def test_index_png_and_overlay(tmp_path: Path) -> None:
     pixels = draw(tmp_path / "ein Bild ä.png")
-    (job,) = plan(str(tmp_path / "ein Bild ä.png"), str(tmp_path / "out"))
-    assert predict_images(StrongestColour(), [job], CPU, opacity=0.25) == []
+    (job,) = plan(str(tmp_path / "ein Bild ä.png"), str(tmp_path / "out"))[0]
+    assert predict_images(StrongestColour(), [job], CPU, opacity=0.25) == ([], 0)
 
     with Image.open(tmp_path / "out" / "ein Bild ä.png") as mask:
         assert (mask.mode, mask.size) == ("P", (7, 5))
@@ -65,7 +66,7 @@ def test_predictions_have_the_size_that_a_viewer_shows(tmp_path: Path) -> None:
     exif[0x0112] = 6  # lying on its left side
     pixels = draw(tmp_path / "in" / "a.png")
     Image.fromarray(pixels).save(tmp_path / "in" / "a.png", exif=exif)
-    predict_images(StrongestColour(), plan(str(tmp_path / "in"), str(tmp_path / "out")), CPU)
+    predict_images(StrongestColour(), plan(str(tmp_path / "in"), str(tmp_path / "out"))[0], CPU)
     with Image.open(tmp_path / "out" / "a.png") as mask:
         np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1).T[:, ::-1])
         assert not mask.getexif()  # or a viewer would turn it once more
@@ -81,8 +82,8 @@ def test_unreadable_images_are_named_and_the_rest_goes_on(
     (tmp_path / "in" / "1.png").write_bytes(b"")
     content = (tmp_path / "in" / "3.png").read_bytes()
     (tmp_path / "in" / "3.png").write_bytes(content[: len(content) // 2])
-    jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))
-    skipped = predict_images(StrongestColour(), jobs, CPU)
+    jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
+    skipped, _ = predict_images(StrongestColour(), jobs, CPU)
     assert relative(tmp_path / "out") == {"2.png", "2_overlay.png", "4.png", "4_overlay.png"}
     assert [message.split(" cannot")[0] for message in skipped] == [
         str(tmp_path / "in" / "1.png"),
@@ -102,7 +103,7 @@ def test_an_image_too_large_for_the_device_is_skipped(
             raise torch.OutOfMemoryError
 
     draw(tmp_path / "a.png")
-    (message,) = predict_images(Full(), plan(str(tmp_path), str(tmp_path / "out")), CPU)
+    (message,), _ = predict_images(Full(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU)
     assert "a.png of 7 x 5 pixels does not fit into the memory of cpu" in message
 
 
@@ -125,7 +126,7 @@ def test_no_two_images_share_an_output(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     out = tmp_path / "out"
-    jobs = plan(str(tmp_path / "in"), str(out))
+    jobs = plan(str(tmp_path / "in"), str(out))[0]
     assert [job.image.relative_to(tmp_path / "in").as_posix() for job in jobs] == names
     assert [job.mask for job in jobs] == [out / f"{name}.png" for name in expected]
     assert [job.overlay for job in jobs] == [out / f"{name}_overlay.png" for name in expected]
@@ -134,7 +135,7 @@ def test_no_two_images_share_an_output(
 def test_sub_folders_are_kept_for_a_pattern_too(tmp_path: Path) -> None:
     draw(tmp_path / "in [1]" / "x" / "a.png")
     draw(tmp_path / "in [1]" / "y" / "a.png")
-    jobs = plan(f"{tmp_path}/in [[]1]/*/a.png", str(tmp_path / "out"))
+    jobs = plan(f"{tmp_path}/in [[]1]/*/a.png", str(tmp_path / "out"))[0]
     assert [job.mask.relative_to(tmp_path / "out").as_posix() for job in jobs] == [
         "in [1]/x/a.png",
         "in [1]/y/a.png",
@@ -146,14 +147,14 @@ def test_sub_folders_are_kept_for_a_pattern_too(tmp_path: Path) -> None:
 def test_earlier_predictions_inside_the_input_are_not_read(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     for _ in range(2):
-        jobs = plan(str(tmp_path), str(tmp_path / "predictions"))
+        jobs = plan(str(tmp_path), str(tmp_path / "predictions"))[0]
         assert [job.image.name for job in jobs] == ["a.png"]
         predict_images(StrongestColour(), jobs, CPU)
 
 
 def test_output_may_be_a_folder_above_the_input(tmp_path: Path) -> None:
     draw(tmp_path / "photos" / "a.jpg")
-    (job,) = plan(str(tmp_path / "photos"), str(tmp_path))
+    (job,) = plan(str(tmp_path / "photos"), str(tmp_path))[0]
     assert job.mask == tmp_path / "a.png"
 
 
@@ -190,7 +191,7 @@ def test_output_that_exists_and_is_read_only() -> None:
 
 def test_output_that_becomes_unwritable(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
-    jobs = plan(str(tmp_path), str(tmp_path / "out"))
+    jobs = plan(str(tmp_path), str(tmp_path / "out"))[0]
     (tmp_path / "out").touch()
     with pytest.raises(RequestError, match=r"output=.*out cannot be written"):
         predict_images(StrongestColour(), jobs, CPU)

@@ -153,18 +153,17 @@ def ids_of(path: Path, image: Image.Image) -> NDArray[Any]:
 
 
 def decode(path: Path) -> Image.Image:
-    """Return an image file as Pillow decodes it, whole.
+    """Return an image file as it is stored, whole: an orientation is not applied.
 
     Raises:
         RequestError: The file is missing or damaged.
     """
     try:
         with path.open("rb") as file, Image.open(file) as image:
-            image.load()  # decodes everything, so a truncated file is found here
+            return images.decode(image)  # everything, so a truncated file is found here
     except Exception as error:  # a damaged file makes decoders fail in every possible way
         text = f"{path} cannot be read as an image: {error}."
         raise RequestError(text, "unreadable", REMEDY, [path]) from error
-    return image
 
 
 def _size(pixels: NDArray[Any]) -> str:

@@ -17,6 +17,7 @@ from danet_lightning.data.lists import pair_lines
 from danet_lightning.data.pairing import Triple, first_five, pair_by_name
 from danet_lightning.data.release import require_folder
 from danet_lightning.errors import RequestError
+from danet_lightning.file_names import expanded, stored_path
 
 LAYOUT = """\
 Your own images are expected as dataset.root/{train,val}/images/ and, by the same names, masks \
@@ -56,7 +57,8 @@ class Folder(SegmentationDataModule):
         list_file: A list below the root, in place of `images` and `masks`: "image mask" on each
             line, relative to the root. It may have {split} as well.
         val_fraction: The share of the pool, or else of train, that is val instead. Which images
-            is a function of `split_seed` and an image's path alone, so another image moves none.
+            is a function of `split_seed` and an image's path alone, whatever the Unicode form of
+            its name, so another image moves none.
         split_seed: Seed of that choice.
         ids: The id of each class in the masks; None: 0, 1, 2 ...
         colors: The colour of each class, in masks of colours and in what is drawn; None: masks
@@ -123,7 +125,7 @@ class Folder(SegmentationDataModule):
         return ColorSource(files, self.legend.train_ids, self.legend.color_ids)
 
     def _files(self, split: str) -> list[Triple]:
-        root = require_folder(Path(self.root).expanduser(), LAYOUT)
+        root = require_folder(stored_path(expanded(self.root)), LAYOUT)
         if self.val_fraction is not None and split != "test":
             return self._share(root, split)
         if "{split}" not in self.place:
@@ -135,9 +137,9 @@ class Folder(SegmentationDataModule):
 
     def _pairs(self, root: Path, split: str) -> list[Triple]:
         if self.list_file is not None:
-            return pair_lines(root / _filled(self.list_file, split), root, LAYOUT)
-        images = require_folder(root / _filled(self.image_pattern, split), LAYOUT)
-        masks = require_folder(root / _filled(self.mask_pattern, split), LAYOUT)
+            return pair_lines(stored_path(root / _filled(self.list_file, split)), root, LAYOUT)
+        images = require_folder(stored_path(root / _filled(self.image_pattern, split)), LAYOUT)
+        masks = require_folder(stored_path(root / _filled(self.mask_pattern, split)), LAYOUT)
         is_shared = "{split}" in self.image_pattern and "{split}" not in self.mask_pattern
         files = pair_by_name(images, masks, *self.suffixes, extra_labels=is_shared, remedy=PARTNER)
         if not files:
@@ -145,7 +147,7 @@ class Folder(SegmentationDataModule):
         return files
 
     def _share(self, root: Path, split: str) -> list[Triple]:
-        val = root / _filled(self.place, "val")
+        val = stored_path(root / _filled(self.place, "val"))
         if "{split}" in self.place and val.exists():
             raise RequestError(
                 f"dataset.val_fraction={self.val_fraction} sets images of train apart for "
@@ -162,7 +164,8 @@ class Folder(SegmentationDataModule):
         return chosen
 
     def _is_val(self, name: str) -> bool:
-        digest = hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
+        text = f"{self.split_seed}/{name}"  # of a name that is no UTF-8, its bytes
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8]) < (self.val_fraction or 0) * 2**64
 
     def _refuse_shared(self, train: Sequence[Triple]) -> None:
