@@ -1,14 +1,16 @@
 import os
+import unicodedata
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, features
 
+from danet_lightning.data.files import read_labels
 from danet_lightning.errors import RequestError
-from danet_lightning.image_search import find_images
-from danet_lightning.images import read_image
+from danet_lightning.image_search import counted, find_images
+from danet_lightning.images import orientation, read_image
 
 GREY = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
 RGB = np.stack([GREY, GREY + 20, 255 - GREY], axis=-1)
@@ -155,6 +157,60 @@ def test_the_reason_is_told(tmp_path: Path) -> None:
             read_image(path)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+@pytest.mark.parametrize("turn", [3, 6, 8])
+def test_pixels_that_have_labels_are_read_as_stored(tmp_path: Path, suffix: str, turn: int) -> None:
+    """Pillow turns a TIFF by itself, and it alone."""
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:8, :16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = save(tmp_path, stored, suffix, exif=exif)
+    assert orientation(path) == turn
+    for upright, expected in ((False, stored), (True, UPRIGHT[turn](stored))):
+        read = read_image(path, upright)
+        assert read.shape == expected.shape
+        assert ((read > 127) == (expected > 127)).all()
+    labels = save(tmp_path, (stored[..., 0] > 0).astype(np.uint8), ".tif", exif=exif)
+    assert (read_labels(labels) == (stored[..., 0] > 0)).all()
+
+
+def test_the_orientation_behind_the_pixels_of_a_png_is_seen(tmp_path: Path) -> None:
+    """Where exiftool writes it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, tagged = save(tmp_path, RGB).read_bytes(), save(tmp_path, RGB, exif=exif).read_bytes()
+    start = tagged.index(b"eXIf") - 4
+    chunk = tagged[start : start + 12 + int.from_bytes(tagged[start : start + 4])]
+    end = plain.index(b"IEND") - 4
+    path = tmp_path / "late.png"
+    path.write_bytes(plain[:end] + chunk + plain[end:])
+    assert orientation(path) == 6
+    assert read_image(path).shape == (3, 2, 3)
+    assert orientation(save(tmp_path, RGB)) == 1
+    assert orientation(tmp_path / "gone.png") == 1
+
+
+def test_previews_of_raw_files_and_pipes_are_not_read(tmp_path: Path) -> None:
+    raw = TiffImagePlugin.ImageFileDirectory_v2()
+    raw[50706] = b"\1\4\0\0"
+    dng = save(tmp_path, RGB, ".tif", tiffinfo=raw)
+    renamed = dng.rename(tmp_path / "renamed.NEF")
+    Image.fromarray(RGB).save(tmp_path / "a.tif", tiffinfo=raw)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "liar.jpg").write_bytes(b"\0\0\0\x18ftypheic")
+    for path, reason in (
+        (renamed, "a camera's raw file, which is not read; save it as JPEG or PNG"),
+        (tmp_path / "a.tif", "a camera's raw file"),
+        (tmp_path / "pipe.png", "no regular file"),
+        (tmp_path / "liar.jpg", "another format, such as HEIC"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            read_image(path)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "Fotos [alt]"
@@ -180,6 +236,68 @@ def test_a_folder_gives_its_images_with_those_below(photos: Path) -> None:
     ]
 
 
+def test_images_are_known_by_suffix_or_content_and_the_rest_is_counted(photos: Path) -> None:
+    contents = {
+        "none": b"\x89PNG\r\n\x1a\n",
+        "IMG.2024": b"\xff\xd8\xff\xe0",
+        "x.heic": b"\xff\xd8\xff\xe1",  # a JPEG, as telephones export it
+        "y.HEIC": b"\0\0\0\x18ftypmif1",
+        "live": b"\0\0\0\x18ftypheic",
+        "r.DNG": b"II*\0",
+        "film.mp4": b"\0\0\0\x18ftypisom",
+        "Thumbs.db": b"\xd0\xcf",
+        "BMW": b"BMW and P5",
+    }
+    for name in ("d.psd", "b.xml", "c.xml", "empty", "._a1.png", ".DS_Store"):
+        contents[name] = b""
+    for name, content in contents.items():
+        (photos / name).write_bytes(content)
+    for request in (str(photos), f"{photos}/**/*", f"{photos}/**"):
+        root, images, unread, others = find_images(request)
+        assert root == photos
+        assert {*map(str, images)} == {
+            "a1.png", "a[1].png", "b.JPG", "sub/c.tiff", "ä b.png", "none", "IMG.2024", "x.heic",
+        }  # fmt: skip
+        assert {*map(str, unread)} == {"y.HEIC", "live", "r.DNG", "d.psd"}
+        assert others == {".xml": 2, "no suffix": 2, ".txt": 1, ".db": 1, ".mp4": 1}
+    assert counted(others).startswith("2 ")
+    assert find_images(f"{photos}/*.HEIC")[1:3] == ([], [Path("y.HEIC")])
+
+
+@pytest.mark.parametrize(
+    "request_", ["{}", "{}/**", "{}/*/*.png", "{}/**/1.png", "{}/[a-z]*/1.png"]
+)
+def test_links_in_circles_end_and_images_are_found_once(tmp_path: Path, request_: str) -> None:
+    for name in ("b/1.png", "c/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    for link, target in {"a": "b", "b/c": "../c", "c/b": "../b", "b/up": "../.."}.items():
+        (tmp_path / link).symlink_to(target)
+    expected = [Path("b/1.png"), Path("c/2.png")] if "1.png" not in request_ else [Path("b/1.png")]
+    assert find_images(request_.format(tmp_path))[1] == expected
+
+
+def test_a_pattern_that_only_a_link_fits_finds_what_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "1.png").touch()
+    (tmp_path / "a1").symlink_to("b")
+    assert find_images(f"{tmp_path}/a?/*.png")[1] == [Path("a1/1.png")]
+    assert find_images(f"{tmp_path}/a?/**/*.png")[1] == [Path("a1/1.png")]
+
+
+@pytest.mark.parametrize(
+    "request_", ["Größe.png", "Gr*ß*.png", "Größ?/**/ä.png", "Größe", "Größe/ä.png"]
+)
+def test_input_is_found_in_any_unicode_form(tmp_path: Path, request_: str) -> None:
+    for name in ("Größe.png", "Größe/ä.png"):
+        path = tmp_path / unicodedata.normalize("NFD", name)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for form in ("NFC", "NFD"):
+        found = find_images(f"{tmp_path}/{unicodedata.normalize(form, request_)}")
+        assert len(found.images) == 1
+
+
 def test_an_image_is_taken_literally_whatever_its_name(photos: Path) -> None:
     for name in ("a[1].png", "ä b.png", "notes.txt"):
         assert find_images(str(photos / name))[:2] == (photos, [Path(name)])
@@ -197,6 +315,8 @@ def test_patterns(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
+        ("{}/" + 300 * "x", "File name too long"),
+        ("{}/*.txt", r"no image below .* first bytes\. Other files: 1 \.txt\."),
         ("{}/gone.png", r"input=.*gone\.png: no such file or folder, looked for .*Fotos"),
         ("{}/*.webp", r"no image below .*Fotos \[alt\] matches this pattern; looked for .avif"),
         ("{}/.hidden/../folder.png", r"no image in .*folder\.png or below it"),

@@ -30,6 +30,11 @@ def expanded(text: str) -> Path:
         ) from error
 
 
+def real_path(path: Path) -> Path:
+    """Return where links lead to; Path.resolve fails where one leads to itself."""
+    return Path(os.path.realpath(path))
+
+
 def stored_path(path: Path, listings: Listings | None = None) -> Path:
     """Return a path in the Unicode form that the disk has; unchanged where nothing is alike.
 
@@ -54,19 +59,19 @@ def stored_path(path: Path, listings: Listings | None = None) -> Path:
 def files_below(folder: Path, failed: Callable[[OSError], None]) -> Iterator[str]:
     """Yield the files in a folder and its sub-folders, relative to it, without hidden ones.
 
-    A folder that links lead to counts once, under its own path where it lies below, so links in
-    circles end. A link to nothing is yielded as well.
+    A folder that links lead to counts once, under its own path where it lies below, and a link to
+    a folder that holds the link leads nowhere, so circles end. A link to nothing is yielded, too.
 
     Args:
         folder: Where to look.
         failed: Is told of each folder that cannot be listed.
     """
-    entered: set[str] = set()
+    entered: set[Path] = set()
     own, linked = [""], deque[str]()
     prefix = str(folder / "x")[:-1]  # what the entries' paths begin with
     while own or linked:
         below = own.pop() if own else linked.popleft()
-        target = os.path.realpath(folder / below)
+        target = real_path(folder / below)
         if target in entered:
             continue
         entered.add(target)
@@ -81,8 +86,9 @@ def files_below(folder: Path, failed: Callable[[OSError], None]) -> Iterator[str
                 continue
             found = entry.path[len(prefix) :]
             if entry.is_symlink() and Path(entry).is_dir():
-                linked.append(found)
+                if not target.is_relative_to(real_path(Path(entry))):
+                    linked.append(found)
             elif entry.is_dir(follow_symlinks=False):
                 own.append(found)
-            elif entry.is_symlink() or entry.is_file():  # a pipe is neither
+            else:
                 yield found

@@ -1,7 +1,6 @@
 """Which images a person means by a file, a folder or a glob pattern."""
 
 import glob
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from danet_lightning.errors import RequestError
-from danet_lightning.file_names import expanded, files_below, stored_path
+from danet_lightning.file_names import expanded, files_below, real_path, stored_path
 from danet_lightning.images import SUFFIXES, looks
 
 
@@ -61,7 +60,7 @@ def find_images(request: str) -> Found:
         names = files_below(root, failed)
     else:
         names = _matching(root, str(path.relative_to(root)), failed)
-    images, unread = [], [Path(folder).relative_to(root) for folder in closed]
+    images, unread = [], []
     others: Counter[str] = Counter()
     for name in sorted(map(Path, names)):
         match looks(root / name):
@@ -71,6 +70,7 @@ def find_images(request: str) -> Found:
                 unread.append(name)
             case "other":
                 others[name.suffix.lower() or "no suffix"] += 1
+    unread += [Path(folder).relative_to(root) for folder in closed]
     if not images and not unread:
         raise RequestError(f"input={request}: {_nothing_found(path, root, others)}")
     return Found(root, images, unread, others)
@@ -86,10 +86,8 @@ def _matching(root: Path, pattern: str, failed: Callable[[OSError], None]) -> It
     """Yield the files that a glob pattern means, each once: through no link if it may be."""
     forms = {pattern, *(unicodedata.normalize(form, pattern) for form in ("NFC", "NFD"))}
     found = {name for form in forms for name in _globbed(root, form, failed)}
-    real = Path(os.path.realpath(root))
-    targets = {
-        name: Path(os.path.realpath((root / name).parent), Path(name).name) for name in found
-    }
+    real = real_path(root)
+    targets = {name: real_path((root / name).parent) / Path(name).name for name in found}
     seen = set()
     for name in sorted(found, key=lambda name: (targets[name] != real / name, name)):
         if targets[name] not in seen and not (root / name).is_dir():

@@ -139,7 +139,9 @@ def _eight_bit_rgb(image: Image.Image, file_format: str | None) -> NDArray[np.ui
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        if OTHER_HEAD.match(_head(path)) or path.suffix.lower() in OTHER_FORMATS:
+        if path.suffix.lower() in OTHER_FORMATS:
+            return NOT_READ.format(path.suffix[1:].upper())
+        if OTHER_HEAD.match(_head(path)):
             return NOT_READ.format("of another format, such as HEIC")
         return "it is damaged from its first bytes on, or of no format known to Pillow"
     if isinstance(error, OSError) and error.strerror:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from danet_lightning.errors import RequestError
-from danet_lightning.file_names import composed, expanded
+from danet_lightning.file_names import composed, expanded, real_path
 from danet_lightning.image_search import find_images
 
 
@@ -39,12 +39,12 @@ def plan(request: str, output: str) -> tuple[list[Job], Counter[str]]:
         raise RequestError("output is empty. Give the folder for the predictions.")
     folder = expanded(output)
     root, images, unread, others = find_images(request)
-    if root == expanded(request) and root.resolve() == folder.resolve():
+    if root == expanded(request) and real_path(root) == real_path(folder):
         raise RequestError(
             f"output={output} is the input folder, whose images would mix with the predictions. "
             "Choose another folder; one inside it will do."
         )
-    if root.resolve() in folder.resolve().parents:
+    if real_path(root) in real_path(folder).parents:
         count = len(images) + len(unread)
         images, unread = (_outside(root, each, folder) for each in (images, unread))
         if not images and not unread:
@@ -71,9 +71,9 @@ def jobs_of(images: Sequence[tuple[Path, Path]], folder: Path) -> list[Job]:
         Job(image, *(folder / target for target in _targets(names[known])))
         for image, known in images
     ]
-    written = {path.resolve() for job in jobs for path in (job.mask, job.overlay) if path}
+    written = {real_path(path) for job in jobs for path in (job.mask, job.overlay) if path}
     for job in jobs:
-        if job.image.resolve() in written:
+        if real_path(job.image) in written:
             raise RequestError(
                 f"output={job.mask.parent}: a prediction would overwrite the image {job.image}. "
                 "Choose another folder."
@@ -82,8 +82,8 @@ def jobs_of(images: Sequence[tuple[Path, Path]], folder: Path) -> list[Job]:
 
 
 def _outside(root: Path, images: Sequence[Path], folder: Path) -> list[Path]:
-    earlier = folder.resolve()
-    return [image for image in images if not (root / image).resolve().is_relative_to(earlier)]
+    earlier = real_path(folder)
+    return [image for image in images if not real_path(root / image).is_relative_to(earlier)]
 
 
 def _targets(name: Path) -> tuple[Path, Path]:

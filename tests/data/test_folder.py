@@ -1,4 +1,6 @@
+import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,30 @@ def test_the_share_is_the_fraction_and_depends_on_the_seed(tmp_path):
     assert all(larger._is_val(f"{number}.png") for number in np.flatnonzero(chosen))
     # the same on every machine and in every version
     assert [name for name in "abcdefgh" if data._is_val(name)] == ["c", "f", "g"]
+
+
+def test_the_share_does_not_depend_on_the_unicode_form(tmp_path):
+    """The same files, copied over a Mac, are the same share, in the same order."""
+    shares = []
+    for form in ("NFC", "NFD"):
+        root = tmp_path / form
+        for number in range(40):
+            name = unicodedata.normalize(form, f"Straße/Grün_{number}.png")
+            labels = np.full((4, 5), number % 3, np.uint8)
+            write_photo(root / unicodedata.normalize(form, "Bälder") / name, labels + number)
+            write_mask(root / "masks" / name, labels)
+        # the folder as typed on the other machine
+        data = own(root, images="Bälder", masks="masks", val_fraction=0.25)
+        shares.append([names(data, split) for split in ("train", "val")])
+    assert shares[0] == shares[1]
+    earlier = [6, 7, 9, 12, 14, 16, 19, 22, 27, 30, 32, 33]  # before the forms were made one
+    assert {*shares[0][1]} == {f"Straße__Grün_{number}" for number in earlier}
+
+
+def test_names_that_are_no_utf_8_are_divided(pool):
+    for kind in ("images", "masks"):
+        (pool / kind / "000.png").rename(pool / kind / os.fsdecode(b"b\xfcro.png"))
+    assert sum(len(share(pool).source(split)) for split in ("train", "val")) == 40
 
 
 def test_train_alone_is_divided_and_test_is_kept(root):

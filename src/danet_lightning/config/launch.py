@@ -55,8 +55,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back as they are, not printed by Hydra
     is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
-    if not is_sweep:  # a sweep over paths keeps its commas
-        sys.argv[1:] = map(literal, sys.argv[1:])
+    sys.argv[1:] = [literal(argument, is_sweep) for argument in sys.argv[1:]]
     if rank():  # the first process leaves the records, and the log
         insert("hydra.output_subdir=null", "hydra/job_logging=none")
     started = False
@@ -160,7 +159,8 @@ def check_command_line(
     if args.config_dir:
         if not Path(args.config_dir).is_dir():
             raise RequestError(f"--config-dir {args.config_dir}: no such folder")
-        overrides.append(f"hydra.searchpath=['file://{Path(args.config_dir).absolute()}']")
+        searched = quoted(f"file://{Path(args.config_dir).absolute()}")
+        overrides.append(f"hydra.searchpath=[{searched}]")
     folder = Path(args.config_path or conf_dir()).absolute()
     before = HydraConfig.instance().cfg
     try:
