@@ -16,7 +16,7 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def expanded(text: str) -> Path:
+def expanded(text: str | Path) -> Path:
     """Return a path as typed, with a leading ~ replaced.
 
     Raises:
