@@ -5,9 +5,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from danet_lightning.errors import RequestError
+from danet_lightning.image_storage import (
+    is_white_zero,
+    odd_samples,
+    refuse_pages,
+    sample_bits,
+    unfixed_white,
+    unreadable,
+)
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
@@ -28,41 +36,52 @@ def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
             they are stored, like the labels.
 
     Returns:
-        (H, W, 3) RGB; of an animation, the first frame.
+        (H, W, 3) RGB.
 
     Raises:
-        ValueError: the file cannot be read; names it and the reason.
+        RequestError: the file cannot be read, or does not say which picture is meant: several
+            pages or frames, signed or floating point samples, 12 bits in 16.
     """
     try:
         # Given a path, Pillow maps a rotated TIFF into memory with width and height exchanged.
         with Path(path).open("rb") as file, Image.open(file) as image:
+            refuse_pages(path, image)
+            samples, bits = odd_samples(image), sample_bits(image)
+            if samples:
+                raise unfixed_white(path, samples)
+            is_inverted = image.mode.startswith("I;16") and is_white_zero(image)
             stored = ImageOps.exif_transpose(image) if upright else image
-            return _eight_bit_rgb(stored, image.format)
+            rgb = _eight_bit_rgb(path, stored, image.format)
+    except RequestError:
+        raise
     # Pillow's decoders raise whatever a damaged file makes their parsers stumble over.
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as an image: {_reason(error)}") from error
+        raise unreadable(path, error) from error
+    if bits == 16 and 0 < rgb.max() < 16:
+        raise RequestError(
+            f"{path} has 16-bit samples that all stay below 4096, as those of 12 bits do: it would "
+            "be almost black.",
+            "unreadable",
+            "Save it with 8 bits: gdal_translate -ot Byte -scale 0 4095 0 255 IN OUT",
+            [Path(path)],
+        )
+    return 255 - rgb if is_inverted else rgb
 
 
-def _eight_bit_rgb(image: Image.Image, file_format: str | None) -> NDArray[np.uint8]:
+def _eight_bit_rgb(
+    path: str | Path, image: Image.Image, file_format: str | None
+) -> NDArray[np.uint8]:
     # Mode I holds 32 bits; from PNG (older Pillows) and PPM (rescaled by Pillow) they are 16.
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
         # The high byte, as Pillow itself does for 16-bit RGB; its convert("L") would clip.
         grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)  # (H, W)
         return np.stack([grey] * 3, axis=-1)  # (H, W, 3)
     if image.mode in ("I", "F"):
-        raise ValueError("32-bit samples have no fixed white; save it with 8 or 16 bits")
+        raise unfixed_white(path, "floating point 32-bit" if image.mode == "F" else "32-bit")
     if image.mode in ("P", "PA", "RGBa"):  # transparent palette entries, premultiplied colours
         image = image.convert("RGBA")
     image.load()  # numpy might take a damaged image for an object without pixels
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "it is damaged from its first bytes on, or of no format known to Pillow"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
 
 
 def find_images(request: str) -> tuple[Path, list[Path]]:

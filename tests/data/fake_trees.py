@@ -170,7 +170,7 @@ def write_mask(path: Path, labels: np.ndarray) -> None:
     """A palette PNG whose colours differ from its indices, as VOC's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels)
-    image.putpalette([255 - index // 3 for index in range(768)])
+    image.putpalette([(7 * index + 255) % 256 for index in range(768)])
     image.save(path)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
-from danet_lightning.data.colors import ColorSource, refuse_black_and_white
+from danet_lightning.data.black_and_white import look_for_black_and_white
+from danet_lightning.data.colors import ColorSource
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
 from danet_lightning.data.inspection import running
@@ -118,9 +119,9 @@ class Folder(SegmentationDataModule):
         files = self._files(split)
         if split == "train":
             self._refuse_shared(files)
-        if self.legend.train_ids.get(255) == 255:
-            refuse_black_and_white(split, [mask for _, _, mask in files])
-        return ColorSource(files, self.legend.train_ids, self.legend.color_ids)
+        source = ColorSource(files, self.legend.train_ids, self.legend.color_ids)
+        look_for_black_and_white(source, split)
+        return source
 
     def _files(self, split: str) -> list[Triple]:
         root = require_folder(Path(self.root).expanduser(), LAYOUT)

@@ -13,6 +13,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from danet_lightning.data.inspection import running
+from danet_lightning.data.label_file import ids_of_numbers
 from danet_lightning.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -163,12 +164,12 @@ def _ids(path: Path, variable: str, value: Any) -> NDArray[Any]:
     labels = np.asarray(value)
     if labels.ndim != 2 or labels.dtype.kind not in "biuf":
         text = f"{path}: {variable} is no label map, one number for each pixel."
-        raise RequestError(text, "colour_mask", files=[path])
-    # MATLAB's default type is double, and taking a table's values at -1 would give those at 0.
-    if not ((labels >= 0) & (labels < 2**16) & (labels == np.floor(labels))).all():
-        text = f"{path}: {variable} holds numbers that are no class ids (0..65535)."
-        raise RequestError(text, "illegal_label", files=[path])
-    return labels.astype(np.uint16)
+        remedy = "Save a matrix (H, W) of class ids under this name."
+        raise RequestError(text, "colour_mask", remedy, [path])
+    remedy = (
+        f"In MATLAB, give pixels without a label an ignored id, as {variable}({variable}<0)=255"
+    )
+    return ids_of_numbers(path, variable, labels, remedy)  # MATLAB's default type is double
 
 
 def _damaged(path: Path, error: Exception) -> RequestError:
