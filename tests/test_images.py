@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,9 @@ from PIL import Image
 
 from danet_lightning.errors import RequestError
 from danet_lightning.images import find_images, read_image
+
+sys.path.append(str(Path(__file__).parent / "data"))
+from fake_trees import write_tiff
 
 GREY = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
 RGB = np.stack([GREY, GREY + 20, 255 - GREY], axis=-1)
@@ -152,6 +156,64 @@ def test_the_reason_is_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=reason):
             read_image(path)
+
+
+@pytest.mark.parametrize("values", [[[0, 4095]], [[1, 2]], [[300, 1023]]])
+def test_twelve_bits_in_sixteen_are_refused(tmp_path: Path, values: list) -> None:
+    deep = np.array(values, np.uint16)
+    for suffix in (".png", ".tif", ".pgm"):
+        with pytest.raises(RequestError, match=r"below 4096.*-scale 0 4095 0 255"):
+            read_image(save(tmp_path, deep, suffix))
+    for suffix in (".png", ".tif"):
+        path = tmp_path / f"colours{suffix}"
+        assert cv2.imwrite(str(path), np.dstack([deep] * 3))
+        with pytest.raises(RequestError, match="below 4096"):
+            read_image(path)
+    np.testing.assert_array_equal(read_image(save(tmp_path, deep * 0)), grey(deep * 0))  # black
+    eight = save(tmp_path, np.array([[0, 15]], np.uint8))
+    assert read_image(eight).max() == 15
+
+
+def test_several_pages_are_refused(tmp_path: Path) -> None:
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    for suffix in (".tif", ".gif", ".png", ".webp"):
+        path = save(tmp_path, first, suffix, save_all=True, append_images=[second])
+        with pytest.raises(RequestError, match=r"holds 2 pages or frames.*magick"):
+            read_image(path)
+    preview = save(tmp_path, first, ".jpg", format="MPO", save_all=True, append_images=[second])
+    assert read_image(preview).shape == RGB.shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("int8", "signed 8-bit samples"),
+        ("int16", "signed 16-bit samples"),
+        ("int32", "signed 32-bit samples"),
+        ("uint32", "unsigned 32-bit samples"),
+        ("float32", "floating point 32-bit samples"),
+        ("float64", "floating point 64-bit samples"),
+    ],
+)
+def test_samples_without_a_white_are_named(tmp_path: Path, kind: str, told: str) -> None:
+    path = write_tiff(tmp_path / "a.tif", GREY.astype(kind))
+    with pytest.raises(RequestError, match=rf"its {told} have no fixed white.*gdal_translate"):
+        read_image(path)
+
+
+def test_sixteen_bits_counted_from_white_are_turned_round(tmp_path: Path) -> None:
+    deep = np.array([[0, 0x1234, 0xFFFF]], np.uint16)
+    path = write_tiff(tmp_path / "a.tif", deep, photometric=0)
+    np.testing.assert_array_equal(read_image(path), grey(np.array([[255, 0xED, 0]], np.uint8)))
+
+
+def test_too_many_pixels_are_told_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, RGB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2)
+    with pytest.raises(RequestError, match=r"million pixels, and up to .*gdal_retile"):
+        read_image(path)
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def sample_bits(image: Image.Image) -> int:
     tiles: Any = getattr(image, "tile", None)
     stored = tiles[0][3] if tiles else ""
     stored = str(stored[0] if isinstance(stored, tuple) and stored else stored)  # L;4, RGB;16B
-    bits = re.match(r"[^B]*;(\d+)", stored)  # not BGR;16: three colours in 16 bits, in a BMP
+    bits = re.match(r"(?!BGR)\w+;(\d+)", stored)  # not BGR;16: three colours in 16 bits, in a BMP
     return int(bits[1]) if bits else 8
 
 

@@ -49,23 +49,31 @@ def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
             samples, bits = odd_samples(image), sample_bits(image)
             if samples:
                 raise unfixed_white(path, samples)
-            is_inverted = image.mode.startswith("I;16") and is_white_zero(image)
             stored = ImageOps.exif_transpose(image) if upright else image
             rgb = _eight_bit_rgb(path, stored, image.format)
+            if bits == 16:
+                _refuse_dark(path, stored, rgb)
+                is_inverted = stored.mode.startswith("I;16") and is_white_zero(image)
+                return 255 - rgb if is_inverted else rgb
+            return rgb
     except RequestError:
         raise
     # Pillow's decoders raise whatever a damaged file makes their parsers stumble over.
     except Exception as error:
         raise unreadable(path, error) from error
-    if bits == 16 and 0 < rgb.max() < 16:
-        raise RequestError(
-            f"{path} has 16-bit samples that all stay below 4096, as those of 12 bits do: it would "
-            "be almost black.",
-            "unreadable",
-            "Save it with 8 bits: gdal_translate -ot Byte -scale 0 4095 0 255 IN OUT",
-            [Path(path)],
-        )
-    return 255 - rgb if is_inverted else rgb
+
+
+def _refuse_dark(path: str | Path, image: Image.Image, rgb: NDArray[np.uint8]) -> None:
+    """Refuse 16-bit samples that are those of 12 bits or less, which would be almost black."""
+    if rgb.max() >= 16 or (image.mode.startswith("I") and not np.asarray(image).any()):
+        return  # a grey image that is all black is black in whatever bits
+    raise RequestError(
+        f"{path} has 16-bit samples that all stay below 4096, as those of 12 bits do: it would be "
+        "almost black.",
+        "unreadable",
+        "Save it with 8 bits: gdal_translate -ot Byte -scale 0 4095 0 255 IN OUT",
+        [Path(path)],
+    )
 
 
 def _eight_bit_rgb(

@@ -25,6 +25,7 @@ Your own images are expected as dataset.root/{train,val}/images/ and, by the sam
   dataset.images=images/{split} dataset.masks=masks/{split}
   dataset.images=images dataset.masks=masks dataset.val_fraction=0.2   without folders of splits
   dataset.image_suffix=_rgb dataset.mask_suffix=_mask   names that differ
+  dataset.images={split} dataset.masks={split} dataset.mask_suffix=_mask   side by side: Roboflow
   dataset.list_file={split}.txt   lines of an image and its mask, relative to dataset.root"""
 
 PARTNER = (
@@ -49,7 +50,8 @@ class Folder(SegmentationDataModule):
         root: The folder.
         classes: Names of the classes, in the order of their train ids.
         images: Where images lie below the root, sub-folders included; {split} stands for train,
-            val and test. Without {split}, all images are one pool; see `val_fraction`.
+            val (or valid, or validation) and test. Without {split}, all images are one pool; see
+            `val_fraction`.
         masks: Where masks lie, by the images' paths there.
         image_suffix: What is taken off the end of image names before they are compared.
         mask_suffix: What is taken off the end of mask names. Files that end otherwise are passed
@@ -136,9 +138,9 @@ class Folder(SegmentationDataModule):
 
     def _pairs(self, root: Path, split: str) -> list[Triple]:
         if self.list_file is not None:
-            return pair_lines(root / _filled(self.list_file, split), root, LAYOUT)
-        images = require_folder(root / _filled(self.image_pattern, split), LAYOUT)
-        masks = require_folder(root / _filled(self.mask_pattern, split), LAYOUT)
+            return pair_lines(_place(root, self.list_file, split), root, LAYOUT)
+        images = require_folder(_place(root, self.image_pattern, split), LAYOUT)
+        masks = require_folder(_place(root, self.mask_pattern, split), LAYOUT)
         is_shared = "{split}" in self.image_pattern and "{split}" not in self.mask_pattern
         files = pair_by_name(images, masks, *self.suffixes, extra_labels=is_shared, remedy=PARTNER)
         if not files:
@@ -146,7 +148,7 @@ class Folder(SegmentationDataModule):
         return files
 
     def _share(self, root: Path, split: str) -> list[Triple]:
-        val = root / _filled(self.place, "val")
+        val = _place(root, self.place, "val")
         if "{split}" in self.place and val.exists():
             raise RequestError(
                 f"dataset.val_fraction={self.val_fraction} sets images of train apart for "
@@ -179,5 +181,9 @@ class Folder(SegmentationDataModule):
             )
 
 
-def _filled(pattern: str, split: str) -> str:
-    return pattern.replace("{split}", split)  # other braces may be part of a name
+def _place(root: Path, pattern: str, split: str) -> Path:
+    """Where a split lies; the one for validation may be called valid, as in Roboflow's exports."""
+    names = ("val", "valid", "validation") if split == "val" else (split,)
+    # not str.format: other braces may be part of a name
+    places = [root / pattern.replace("{split}", name) for name in names]
+    return next((place for place in places if place.exists()), places[0])
