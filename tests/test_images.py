@@ -1,4 +1,5 @@
 import os
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin, features
 
-from danet_lightning.data.files import read_labels
+from danet_lightning.data.label_file import read_label
 from danet_lightning.errors import RequestError
 from danet_lightning.image_search import counted, find_images
 from danet_lightning.images import orientation, read_image
+
+sys.path.append(str(Path(__file__).parent / "data"))
+from fake_trees import write_tiff
 
 GREY = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
 RGB = np.stack([GREY, GREY + 20, 255 - GREY], axis=-1)
@@ -174,7 +178,7 @@ def test_pixels_that_have_labels_are_read_as_stored(tmp_path: Path, suffix: str,
         assert read.shape == expected.shape
         assert ((read > 127) == (expected > 127)).all()
     labels = save(tmp_path, (stored[..., 0] > 0).astype(np.uint8), ".tif", exif=exif)
-    assert (read_labels(labels) == (stored[..., 0] > 0)).all()
+    assert (read_label(labels).values == (stored[..., 0] > 0)).all()
 
 
 def test_the_orientation_behind_the_pixels_of_a_png_is_seen(tmp_path: Path) -> None:
@@ -209,6 +213,64 @@ def test_previews_of_raw_files_and_pipes_are_not_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=reason):
             read_image(path)
+
+
+@pytest.mark.parametrize("values", [[[0, 4095]], [[1, 2]], [[300, 1023]]])
+def test_twelve_bits_in_sixteen_are_refused(tmp_path: Path, values: list) -> None:
+    deep = np.array(values, np.uint16)
+    for suffix in (".png", ".tif", ".pgm"):
+        with pytest.raises(RequestError, match=r"below 4096.*-scale 0 4095 0 255"):
+            read_image(save(tmp_path, deep, suffix))
+    for suffix in (".png", ".tif"):
+        path = tmp_path / f"colours{suffix}"
+        assert cv2.imwrite(str(path), np.dstack([deep] * 3))
+        with pytest.raises(RequestError, match="below 4096"):
+            read_image(path)
+    np.testing.assert_array_equal(read_image(save(tmp_path, deep * 0)), grey(deep * 0))  # black
+    eight = save(tmp_path, np.array([[0, 15]], np.uint8))
+    assert read_image(eight).max() == 15
+
+
+def test_several_pages_are_refused(tmp_path: Path) -> None:
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    for suffix in (".tif", ".gif", ".png", ".webp"):
+        path = save(tmp_path, first, suffix, save_all=True, append_images=[second])
+        with pytest.raises(RequestError, match=r"holds 2 pages or frames.*magick"):
+            read_image(path)
+    preview = save(tmp_path, first, ".jpg", format="MPO", save_all=True, append_images=[second])
+    assert read_image(preview).shape == RGB.shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("int8", "signed 8-bit samples"),
+        ("int16", "signed 16-bit samples"),
+        ("int32", "signed 32-bit samples"),
+        ("uint32", "unsigned 32-bit samples"),
+        ("float32", "floating point 32-bit samples"),
+        ("float64", "floating point 64-bit samples"),
+    ],
+)
+def test_samples_without_a_white_are_named(tmp_path: Path, kind: str, told: str) -> None:
+    path = write_tiff(tmp_path / "a.tif", GREY.astype(kind))
+    with pytest.raises(RequestError, match=rf"its {told} have no fixed white.*gdal_translate"):
+        read_image(path)
+
+
+def test_sixteen_bits_counted_from_white_are_turned_round(tmp_path: Path) -> None:
+    deep = np.array([[0, 0x1234, 0xFFFF]], np.uint16)
+    path = write_tiff(tmp_path / "a.tif", deep, photometric=0)
+    np.testing.assert_array_equal(read_image(path), grey(np.array([[255, 0xED, 0]], np.uint8)))
+
+
+def test_too_many_pixels_are_told_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, RGB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2)
+    with pytest.raises(RequestError, match=r"million pixels, and up to .*gdal_retile"):
+        read_image(path)
 
 
 @pytest.fixture

@@ -16,6 +16,11 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def is_utf_8(name: str) -> bool:
+    """Whether a name can be written as UTF-8: Python keeps its other bytes as surrogates."""
+    return name == name.encode("utf-8", "replace").decode()
+
+
 def expanded(text: str | Path) -> Path:
     """Return a path as typed, with a leading ~ replaced.
 

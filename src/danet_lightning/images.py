@@ -9,6 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from danet_lightning.errors import RequestError
+from danet_lightning.image_storage import (
+    is_white_zero,
+    odd_samples,
+    refuse_pages,
+    sample_bits,
+    unfixed_white,
+    unreadable,
+)
+
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
@@ -59,10 +69,11 @@ def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
             they are stored, like the labels.
 
     Returns:
-        (H, W, 3) RGB; of an animation, the first frame.
+        (H, W, 3) RGB.
 
     Raises:
-        ValueError: the file cannot be read; names it and the reason.
+        RequestError: the file cannot be read, or does not say which picture is meant: several
+            pages or frames, signed or floating point samples, 12 bits in 16.
     """
     path = Path(path)
     try:
@@ -71,10 +82,22 @@ def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
         with path.open("rb") as file, Image.open(file) as image:
             if image.format == "TIFF" and DNG_VERSION in image.tag_v2:  # type: ignore[attr-defined]
                 raise ValueError(NOT_READ.format("a camera's raw file"))
-            return _eight_bit_rgb(decode(image, upright), image.format)
+            refuse_pages(path, image)
+            samples, bits = odd_samples(image), sample_bits(image)
+            if samples:
+                raise unfixed_white(path, samples)
+            stored = decode(image, upright)
+            rgb = _eight_bit_rgb(path, stored, image.format)
+            if bits == 16:
+                _refuse_dark(path, stored, rgb)
+                is_inverted = stored.mode.startswith("I;16") and is_white_zero(image)
+                return 255 - rgb if is_inverted else rgb
+            return rgb
+    except RequestError:
+        raise
     # Pillow's decoders raise whatever a damaged file makes their parsers stumble over.
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as an image: {_reason(path, error)}") from error
+        raise unreadable(path, _of_other_format(path, error)) from error
 
 
 def decode(image: Image.Image, upright: bool = False) -> Image.Image:
@@ -123,30 +146,44 @@ def _refuse_pipes_and_raw(path: Path) -> None:
         raise ValueError("it is no regular file")
 
 
-def _eight_bit_rgb(image: Image.Image, file_format: str | None) -> NDArray[np.uint8]:
+def _refuse_dark(path: str | Path, image: Image.Image, rgb: NDArray[np.uint8]) -> None:
+    """Refuse 16-bit samples that are those of 12 bits or less, which would be almost black."""
+    if rgb.max() >= 16 or (image.mode.startswith("I") and not np.asarray(image).any()):
+        return  # a grey image that is all black is black in whatever bits
+    raise RequestError(
+        f"{path} has 16-bit samples that all stay below 4096, as those of 12 bits do: it would be "
+        "almost black.",
+        "unreadable",
+        "Save it with 8 bits: gdal_translate -ot Byte -scale 0 4095 0 255 IN OUT",
+        [Path(path)],
+    )
+
+
+def _eight_bit_rgb(
+    path: str | Path, image: Image.Image, file_format: str | None
+) -> NDArray[np.uint8]:
     # Mode I holds 32 bits; from PNG (older Pillows) and PPM (rescaled by Pillow) they are 16.
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
         # The high byte, as Pillow itself does for 16-bit RGB; its convert("L") would clip.
         grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)  # (H, W)
         return np.stack([grey] * 3, axis=-1)  # (H, W, 3)
     if image.mode in ("I", "F"):
-        raise ValueError("32-bit samples have no fixed white; save it with 8 or 16 bits")
+        raise unfixed_white(path, "floating point 32-bit" if image.mode == "F" else "32-bit")
     if image.mode in ("P", "PA", "RGBa"):  # transparent palette entries, premultiplied colours
         image = image.convert("RGBA")
     image.load()  # numpy might take a damaged image for an object without pixels
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies
 
 
-def _reason(path: Path, error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        if path.suffix.lower() in OTHER_FORMATS:
-            return NOT_READ.format(path.suffix[1:].upper())
-        if OTHER_HEAD.match(_head(path)):
-            return NOT_READ.format("of another format, such as HEIC")
-        return "it is damaged from its first bytes on, or of no format known to Pillow"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+def _of_other_format(path: Path, error: Exception) -> Exception:
+    """Return an error that tells the format, where a file is not damaged but of one not read."""
+    if not isinstance(error, UnidentifiedImageError):
+        return error
+    if path.suffix.lower() in OTHER_FORMATS:
+        return ValueError(NOT_READ.format(path.suffix[1:].upper()))
+    if OTHER_HEAD.match(_head(path)):
+        return ValueError(NOT_READ.format("of another format, such as HEIC"))
+    return error
 
 
 def looks(path: Path) -> Literal["read", "not read", "other"]:

@@ -109,12 +109,15 @@ def predict_images(
     skipped, turned = [], 0
     with _progress(jobs) as bar:
         for job in bar:
+            has_room = _make_room(job)
             try:
-                _make_room(job)
+                if not has_room:
+                    raise ValueError(
+                        f"{job.image} has so long a name that its prediction cannot have it; "
+                        "rename the image"
+                    )
                 image = read_image(job.image, upright)  # (H, W, 3)
                 mask = _segment(net, image, job.image, device)  # (H, W)
-            except RequestError:
-                raise
             except ValueError as error:
                 skipped.append(str(error))
                 bar.write(f"skipped: {error}", file=sys.stderr)
@@ -160,12 +163,11 @@ def _write_index(job: Job, mask: NDArray[np.uint8], palette: Palette | None) -> 
     _save(index, job.mask, job)
 
 
-def _make_room(job: Job) -> None:
-    """Make the folder of a job's outputs.
+def _make_room(job: Job) -> bool:
+    """Make the folder of a job's outputs; whether the file system takes names as long as theirs.
 
     Raises:
         RequestError: The folder cannot be made.
-        ValueError: The file system takes no names as long as theirs.
     """
     try:
         job.mask.parent.mkdir(parents=True, exist_ok=True)
@@ -175,9 +177,8 @@ def _make_room(job: Job) -> None:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise _unwritable(job, error) from error
-        raise ValueError(
-            f"{job.image} has so long a name that its prediction cannot have it; rename the image"
-        ) from error
+        return False
+    return True
 
 
 def _save(picture: Image.Image, path: Path, job: Job) -> None:

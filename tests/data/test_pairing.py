@@ -162,6 +162,23 @@ def test_a_list_names_pairs_in_its_order(folder):
     ]
 
 
+def test_a_list_holds_names_of_any_bytes(folder):
+    names = [b"b\xfcro", "\u2028\x85 a".encode(), "東京\u3000駅".encode()]
+    touch(folder, *(os.fsdecode(name + end) for name in names for end in (b".jpg", b".png")))
+    (folder / "l.txt").write_bytes(b"\r\n".join(b"%s.jpg\t%s.png" % (name, name) for name in names))
+    assert [name for name, *_ in pair_lines(folder / "l.txt", folder, "")] == [
+        *map(os.fsdecode, names)
+    ]
+    (folder / "l.txt").write_bytes("東京\u3000駅.jpg 東京\u3000駅.png".encode())
+    assert len(pair_lines(folder / "l.txt", folder, "")) == 1
+    (folder / "l.txt").write_bytes("bürö.jpg\tbürö.png".encode("latin-1"))
+    with pytest.raises(RequestError, match="not in UTF-8: convert it"):
+        pair_lines(folder / "l.txt", folder, "")
+    (folder / "l.txt").write_bytes("a.jpg\ta.png".encode("utf-16"))
+    with pytest.raises(RequestError, match="UTF-16"):
+        pair_lines(folder / "l.txt", folder, "")
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [

@@ -23,6 +23,7 @@ WARNINGS = {
     "left_out": "splits that are not there",
     "no_labels": "splits without labels",
     "all_ignored": "masks that are ignored entirely",
+    "some_0_255": "0/255 masks among others, where 255 is ignored",
     "exif_rotation": "files that a viewer turns (EXIF), while training reads them as stored",
     "shared_files": "files in two splits",
 }
@@ -36,6 +37,8 @@ ERRORS = {
     "colour_mask": "labels that hold colours (RGB masks) instead of class indices",
     "mask_0_255": "0/255 masks instead of class indices",
     "illegal_label": "labels that are no class",
+    "ambiguous_label": "labels that can be read in two ways",
+    "lossy_label": "labels of a format with loss, as JPEG",
     "size_mismatch": "images and labels that differ in size",
     "duplicate": "images that are in two splits under two names",
     "unusable": "images that the data set cannot read",

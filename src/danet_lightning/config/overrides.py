@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
 from danet_lightning.errors import RequestError
+from danet_lightning.file_names import is_utf_8
 
 TEXTS = (  # paths and parts of names
     *("ckpt_path", "init_from", "run_dir", "sweep_dir", "input", "output", "source"),
@@ -127,7 +128,7 @@ def check_choices(overrides: Sequence[str]) -> None:
     """Refuse what is not the name of an option, where Hydra would fail with an error of its own."""
     loader = GlobalHydra.instance().config_loader()
     for parsed in _parsed(overrides):
-        if not _is_utf_8(str(parsed.input_line)):
+        if not is_utf_8(str(parsed.input_line)):
             raise RequestError(
                 f"{parsed.key_or_group}={parsed.value()}: the bytes of this name are no UTF-8, and "
                 "no record of it could be read back. Give a link to the folder (ln -s) or, of "
@@ -154,10 +155,6 @@ def forced(override: str) -> str:
     key = str(parsed.key_or_group)
     is_value = parsed.type is OverrideType.CHANGE and not loader.get_group_options(key)
     return f"++{override}" if is_value and not key.startswith("hydra") else override
-
-
-def _is_utf_8(text: str) -> bool:
-    return text == text.encode("utf-8", "replace").decode()
 
 
 def _base(name: str, parsed: Sequence[Override]) -> DictConfig:

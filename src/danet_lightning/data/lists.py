@@ -7,7 +7,7 @@ from danet_lightning.data.inspection import complain
 from danet_lightning.data.pairing import Triple, first_five, path_id
 from danet_lightning.data.release import read_lines
 from danet_lightning.errors import RequestError
-from danet_lightning.file_names import Listings, stored_path
+from danet_lightning.file_names import Listings, is_utf_8, stored_path
 
 
 def pair_listed(
@@ -60,7 +60,10 @@ def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
     missing = []
     listings: Listings = {}
     for number, line in enumerate(read_lines(path, layout), 1):
-        words = [word.strip() for word in (line.split("\t") if "\t" in line else line.split())]
+        parts = (
+            line.split("\t") if "\t" in line else line.split(" ")
+        )  # a name may have other spaces
+        words = [word.strip(" ") for word in parts if word.strip(" ")]
         if len(words) != 2:
             raise RequestError(
                 f"{path}, line {number} that is not blank: {line.strip()!r} is no pair. Write the "
@@ -81,6 +84,8 @@ def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
             f"{first_five([str(each) for each in missing])}."
         )
         remedy = "Add them or remove their lines; paths are relative to dataset.root."
+        if not all(is_utf_8(str(each)) for each in missing):
+            remedy += " The list is not in UTF-8: convert it, unless the names on the disk are not."
         complain(RequestError(text, "missing_partner", remedy, missing))
     absent = {*missing}
     return [(name, *pair) for name, pair in found.items() if not absent & {*pair}]
