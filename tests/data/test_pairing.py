@@ -129,6 +129,16 @@ def test_names_that_differ_by_case_or_are_strange_are_names(folder):
     assert {name for name, _, _ in pair_by_name(images, labels)} == {*names}
 
 
+def test_labelled_images_of_formats_that_are_not_read_are_named(folder):
+    """Where labels may belong to other images, nothing else would tell."""
+    images = touch(folder / "a", "x.jpg", "x.DNG", "y.heic", "logo.svg")
+    labels = touch(folder / "b", "x.png", "y.png")
+    with pytest.raises(RequestError, match=r"1 of the images in .* not read: y\.heic\. Save them"):
+        pair_by_name(images, labels, extra_labels=True)
+    (labels / "y.png").unlink()
+    assert len(pair_by_name(images, labels, extra_labels=True)) == 1
+
+
 def test_links_in_circles_end(folder):
     images, labels = (
         touch(folder / "a", "s/x.jpg", "y.jpg"),

@@ -1,12 +1,12 @@
 """Which label file belongs to which image: by the names of their files."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from pathlib import Path, PurePath
 
 from danet_lightning.data.inspection import complain
 from danet_lightning.errors import RequestError
 from danet_lightning.file_names import composed, files_below
-from danet_lightning.images import SUFFIXES
+from danet_lightning.images import CAMERA_RAW, OTHER_FORMATS, SUFFIXES
 
 LABEL_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff")  # JPEG would invent labels along edges
 Triple = tuple[str, Path, Path]
@@ -43,6 +43,7 @@ def pair_by_name(
     image_suffix, label_suffix = composed(image_suffix), composed(label_suffix)
     label_files = _by_name(label_folder, LABEL_SUFFIXES, label_suffix)
     image_files = _by_name(image_folder, SUFFIXES, image_suffix, {*label_files.values()})
+    _refuse_unread(image_folder, image_suffix, label_files.keys() - image_files.keys())
     label_kinds = f"*{label_suffix}{'/'.join(LABEL_SUFFIXES)}"
     _check_partners(image_files, label_files, (image_folder, label_folder), label_kinds, remedy)
     if not extra_labels:
@@ -50,6 +51,24 @@ def pair_by_name(
         _check_partners(label_files, image_files, (label_folder, image_folder), image_kinds, remedy)
     paired = sorted(image_files.keys() & label_files.keys())
     return [(name, image_files[name], label_files[name]) for name in paired]
+
+
+def _refuse_unread(folder: Path, suffix: str, lonely: Set[str]) -> None:
+    """Name what would be passed over: images that have labels, and are of formats not read."""
+    kinds = (*CAMERA_RAW, *OTHER_FORMATS)
+    found = files_below(folder, _cannot_be_listed) if lonely else ()
+    unread = [name for name in map(PurePath, found) if name.suffix.lower() in kinds]
+    names = sorted(str(name) for name in unread if path_id(name, suffix) in lonely)
+    if names:
+        complain(
+            RequestError(
+                f"{len(names)} of the images in {folder.absolute()} have labels, and are of "
+                f"formats that are not read: {first_five(names)}.",
+                "unreadable",
+                "Save them as JPEG or PNG.",
+                [folder / name for name in names],
+            )
+        )
 
 
 def _check_partners(
