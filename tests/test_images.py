@@ -1,13 +1,20 @@
 import os
+import sys
+import unicodedata
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, features
 
+from danet_lightning.data.label_file import read_label
 from danet_lightning.errors import RequestError
-from danet_lightning.images import find_images, read_image
+from danet_lightning.image_search import counted, find_images
+from danet_lightning.images import orientation, read_image
+
+sys.path.append(str(Path(__file__).parent / "data"))
+from fake_trees import write_tiff
 
 GREY = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
 RGB = np.stack([GREY, GREY + 20, 255 - GREY], axis=-1)
@@ -154,6 +161,118 @@ def test_the_reason_is_told(tmp_path: Path) -> None:
             read_image(path)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+@pytest.mark.parametrize("turn", [3, 6, 8])
+def test_pixels_that_have_labels_are_read_as_stored(tmp_path: Path, suffix: str, turn: int) -> None:
+    """Pillow turns a TIFF by itself, and it alone."""
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:8, :16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = save(tmp_path, stored, suffix, exif=exif)
+    assert orientation(path) == turn
+    for upright, expected in ((False, stored), (True, UPRIGHT[turn](stored))):
+        read = read_image(path, upright)
+        assert read.shape == expected.shape
+        assert ((read > 127) == (expected > 127)).all()
+    labels = save(tmp_path, (stored[..., 0] > 0).astype(np.uint8), ".tif", exif=exif)
+    assert (read_label(labels).values == (stored[..., 0] > 0)).all()
+
+
+def test_the_orientation_behind_the_pixels_of_a_png_is_seen(tmp_path: Path) -> None:
+    """Where exiftool writes it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, tagged = save(tmp_path, RGB).read_bytes(), save(tmp_path, RGB, exif=exif).read_bytes()
+    start = tagged.index(b"eXIf") - 4
+    chunk = tagged[start : start + 12 + int.from_bytes(tagged[start : start + 4])]
+    end = plain.index(b"IEND") - 4
+    path = tmp_path / "late.png"
+    path.write_bytes(plain[:end] + chunk + plain[end:])
+    assert orientation(path) == 6
+    assert read_image(path).shape == (3, 2, 3)
+    assert orientation(save(tmp_path, RGB)) == 1
+    assert orientation(tmp_path / "gone.png") == 1
+
+
+def test_previews_of_raw_files_and_pipes_are_not_read(tmp_path: Path) -> None:
+    raw = TiffImagePlugin.ImageFileDirectory_v2()
+    raw[50706] = b"\1\4\0\0"
+    dng = save(tmp_path, RGB, ".tif", tiffinfo=raw)
+    renamed = dng.rename(tmp_path / "renamed.NEF")
+    Image.fromarray(RGB).save(tmp_path / "a.tif", tiffinfo=raw)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "liar.jpg").write_bytes(b"\0\0\0\x18ftypheic")
+    for path, reason in (
+        (renamed, "a camera's raw file, which is not read; save it as JPEG or PNG"),
+        (tmp_path / "a.tif", "a camera's raw file"),
+        (tmp_path / "pipe.png", "no regular file"),
+        (tmp_path / "liar.jpg", "another format, such as HEIC"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            read_image(path)
+
+
+@pytest.mark.parametrize("values", [[[0, 4095]], [[1, 2]], [[300, 1023]]])
+def test_twelve_bits_in_sixteen_are_refused(tmp_path: Path, values: list) -> None:
+    deep = np.array(values, np.uint16)
+    for suffix in (".png", ".tif", ".pgm"):
+        with pytest.raises(RequestError, match=r"below 4096.*-scale 0 4095 0 255"):
+            read_image(save(tmp_path, deep, suffix))
+    for suffix in (".png", ".tif"):
+        path = tmp_path / f"colours{suffix}"
+        assert cv2.imwrite(str(path), np.dstack([deep] * 3))
+        with pytest.raises(RequestError, match="below 4096"):
+            read_image(path)
+    np.testing.assert_array_equal(read_image(save(tmp_path, deep * 0)), grey(deep * 0))  # black
+    eight = save(tmp_path, np.array([[0, 15]], np.uint8))
+    assert read_image(eight).max() == 15
+
+
+def test_several_pages_are_refused(tmp_path: Path) -> None:
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    for suffix in (".tif", ".gif", ".png", ".webp"):
+        path = save(tmp_path, first, suffix, save_all=True, append_images=[second])
+        with pytest.raises(RequestError, match=r"holds 2 pages or frames.*magick"):
+            read_image(path)
+    preview = save(tmp_path, first, ".jpg", format="MPO", save_all=True, append_images=[second])
+    assert read_image(preview).shape == RGB.shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("int8", "signed 8-bit samples"),
+        ("int16", "signed 16-bit samples"),
+        ("int32", "signed 32-bit samples"),
+        ("uint32", "unsigned 32-bit samples"),
+        ("float32", "floating point 32-bit samples"),
+        ("float64", "floating point 64-bit samples"),
+    ],
+)
+def test_samples_without_a_white_are_named(tmp_path: Path, kind: str, told: str) -> None:
+    path = write_tiff(tmp_path / "a.tif", GREY.astype(kind))
+    with pytest.raises(RequestError, match=rf"its {told} have no fixed white.*gdal_translate"):
+        read_image(path)
+
+
+def test_sixteen_bits_counted_from_white_are_turned_round(tmp_path: Path) -> None:
+    deep = np.array([[0, 0x1234, 0xFFFF]], np.uint16)
+    path = write_tiff(tmp_path / "a.tif", deep, photometric=0)
+    np.testing.assert_array_equal(read_image(path), grey(np.array([[255, 0xED, 0]], np.uint8)))
+
+
+def test_too_many_pixels_are_told_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, RGB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2)
+    with pytest.raises(RequestError, match=r"million pixels, and up to .*gdal_retile"):
+        read_image(path)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "Fotos [alt]"
@@ -168,7 +287,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_a_folder_gives_its_images_with_those_below(photos: Path) -> None:
-    root, images = find_images(str(photos))
+    root, images, *_ = find_images(str(photos))
     assert root == photos
     assert [str(image) for image in images] == [
         "a1.png",
@@ -179,23 +298,87 @@ def test_a_folder_gives_its_images_with_those_below(photos: Path) -> None:
     ]
 
 
+def test_images_are_known_by_suffix_or_content_and_the_rest_is_counted(photos: Path) -> None:
+    contents = {
+        "none": b"\x89PNG\r\n\x1a\n",
+        "IMG.2024": b"\xff\xd8\xff\xe0",
+        "x.heic": b"\xff\xd8\xff\xe1",  # a JPEG, as telephones export it
+        "y.HEIC": b"\0\0\0\x18ftypmif1",
+        "live": b"\0\0\0\x18ftypheic",
+        "r.DNG": b"II*\0",
+        "film.mp4": b"\0\0\0\x18ftypisom",
+        "Thumbs.db": b"\xd0\xcf",
+        "BMW": b"BMW and P5",
+    }
+    for name in ("d.psd", "b.xml", "c.xml", "empty", "._a1.png", ".DS_Store"):
+        contents[name] = b""
+    for name, content in contents.items():
+        (photos / name).write_bytes(content)
+    for request in (str(photos), f"{photos}/**/*", f"{photos}/**"):
+        root, images, unread, others = find_images(request)
+        assert root == photos
+        assert {*map(str, images)} == {
+            "a1.png", "a[1].png", "b.JPG", "sub/c.tiff", "ä b.png", "none", "IMG.2024", "x.heic",
+        }  # fmt: skip
+        assert {*map(str, unread)} == {"y.HEIC", "live", "r.DNG", "d.psd"}
+        assert others == {".xml": 2, "no suffix": 2, ".txt": 1, ".db": 1, ".mp4": 1}
+    assert counted(others).startswith("2 ")
+    assert find_images(f"{photos}/*.HEIC")[1:3] == ([], [Path("y.HEIC")])
+
+
+@pytest.mark.parametrize(
+    "request_", ["{}", "{}/**", "{}/*/*.png", "{}/**/1.png", "{}/[a-z]*/1.png"]
+)
+def test_links_in_circles_end_and_images_are_found_once(tmp_path: Path, request_: str) -> None:
+    for name in ("b/1.png", "c/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    for link, target in {"a": "b", "b/c": "../c", "c/b": "../b", "b/up": "../.."}.items():
+        (tmp_path / link).symlink_to(target)
+    expected = [Path("b/1.png"), Path("c/2.png")] if "1.png" not in request_ else [Path("b/1.png")]
+    assert find_images(request_.format(tmp_path))[1] == expected
+
+
+def test_a_pattern_that_only_a_link_fits_finds_what_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "1.png").touch()
+    (tmp_path / "a1").symlink_to("b")
+    assert find_images(f"{tmp_path}/a?/*.png")[1] == [Path("a1/1.png")]
+    assert find_images(f"{tmp_path}/a?/**/*.png")[1] == [Path("a1/1.png")]
+
+
+@pytest.mark.parametrize(
+    "request_", ["Größe.png", "Gr*ß*.png", "Größ?/**/ä.png", "Größe", "Größe/ä.png"]
+)
+def test_input_is_found_in_any_unicode_form(tmp_path: Path, request_: str) -> None:
+    for name in ("Größe.png", "Größe/ä.png"):
+        path = tmp_path / unicodedata.normalize("NFD", name)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for form in ("NFC", "NFD"):
+        found = find_images(f"{tmp_path}/{unicodedata.normalize(form, request_)}")
+        assert len(found.images) == 1
+
+
 def test_an_image_is_taken_literally_whatever_its_name(photos: Path) -> None:
     for name in ("a[1].png", "ä b.png", "notes.txt"):
-        assert find_images(str(photos / name)) == (photos, [Path(name)])
+        assert find_images(str(photos / name))[:2] == (photos, [Path(name)])
 
 
 def test_patterns(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_images(f"{photos}/a[0-9].png") == (photos, [Path("a1.png")])
+    assert find_images(f"{photos}/a[0-9].png")[:2] == (photos, [Path("a1.png")])
     assert find_images(f"{photos}/*.png")[1] == [Path(n) for n in ("a1.png", "a[1].png", "ä b.png")]
     assert find_images(f"{photos}/**/*.tif?")[1] == [Path("sub/c.tiff")]
-    assert find_images(f"{photos}/s*/*") == (photos, [Path("sub/c.tiff")])
+    assert find_images(f"{photos}/s*/*")[:2] == (photos, [Path("sub/c.tiff")])
     monkeypatch.chdir(photos)
-    assert find_images("?.JPG") == (Path(), [Path("b.JPG")])
+    assert find_images("?.JPG")[:2] == (Path(), [Path("b.JPG")])
 
 
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
+        ("{}/" + 300 * "x", "File name too long"),
+        ("{}/*.txt", r"no image below .* first bytes\. Other files: 1 \.txt\."),
         ("{}/gone.png", r"input=.*gone\.png: no such file or folder, looked for .*Fotos"),
         ("{}/*.webp", r"no image below .*Fotos \[alt\] matches this pattern; looked for .avif"),
         ("{}/.hidden/../folder.png", r"no image in .*folder\.png or below it"),

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from danet_lightning import predict as command
-from danet_lightning.config.overrides import literal
 from danet_lightning.errors import RequestError
-from danet_lightning.prediction import choose_device, plan, predict_images, prepare_output
+from danet_lightning.prediction import choose_device, predict_images, prepare_output
+from danet_lightning.prediction_plan import jobs_of, plan
 from danet_lightning.protocols import MultiView
 
 CPU = torch.device("cpu")
@@ -44,8 +45,8 @@ def relative(folder: Path) -> set[str]:
 
 def test_index_png_and_overlay(tmp_path: Path) -> None:
     pixels = draw(tmp_path / "ein Bild ä.png")
-    (job,) = plan(str(tmp_path / "ein Bild ä.png"), str(tmp_path / "out"))
-    assert predict_images(StrongestColour(), [job], CPU, opacity=0.25) == []
+    (job,) = plan(str(tmp_path / "ein Bild ä.png"), str(tmp_path / "out"))[0]
+    assert predict_images(StrongestColour(), [job], CPU, opacity=0.25) == ([], 0)
 
     with Image.open(tmp_path / "out" / "ein Bild ä.png") as mask:
         assert (mask.mode, mask.size) == ("P", (7, 5))
@@ -65,12 +66,91 @@ def test_predictions_have_the_size_that_a_viewer_shows(tmp_path: Path) -> None:
     exif[0x0112] = 6  # lying on its left side
     pixels = draw(tmp_path / "in" / "a.png")
     Image.fromarray(pixels).save(tmp_path / "in" / "a.png", exif=exif)
-    predict_images(StrongestColour(), plan(str(tmp_path / "in"), str(tmp_path / "out")), CPU)
+    predict_images(StrongestColour(), plan(str(tmp_path / "in"), str(tmp_path / "out"))[0], CPU)
     with Image.open(tmp_path / "out" / "a.png") as mask:
         np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1).T[:, ::-1])
         assert not mask.getexif()  # or a viewer would turn it once more
     with Image.open(tmp_path / "out" / "a_overlay.png") as drawn:
         assert drawn.size == (5, 7)
+
+
+def test_pixels_of_a_data_set_are_predicted_as_they_are_stored(tmp_path: Path) -> None:
+    """Like the labels that they are compared with."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = draw(tmp_path / "in" / "a.tif")
+    for name in ("a.png", "b.tif"):
+        Image.fromarray(pixels).save(tmp_path / "in" / name, exif=exif)
+    jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
+    assert predict_images(StrongestColour(), jobs, CPU, upright=False) == ([], 2)
+    for job in jobs:
+        with Image.open(job.mask) as mask:
+            np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1))
+    assert predict_images(StrongestColour(), jobs, CPU) == ([], 2)
+    with Image.open(jobs[0].mask) as mask:
+        assert mask.size == (5, 7)
+
+
+def test_images_that_are_not_read_are_named_and_take_no_names(tmp_path: Path) -> None:
+    """A camera's pairs of JPEG and raw file keep the JPEG's name."""
+    draw(tmp_path / "in" / "a.png")
+    draw(tmp_path / "in" / "none.png").tobytes()
+    (tmp_path / "in" / "none.png").rename(tmp_path / "in" / "none")
+    for name in ("a.DNG", "a.HEIC", "notes.txt", "Thumbs.db"):
+        (tmp_path / "in" / name).write_bytes(b"II*\0")
+    (tmp_path / "in" / "notes.txt").write_text("notes")
+    (tmp_path / "in" / "Thumbs.db").write_text("")
+    (tmp_path / "in" / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    jobs, others = plan(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert others == {".txt": 1, ".db": 1}
+    skipped, _ = predict_images(StrongestColour(), jobs, CPU)
+    assert relative(tmp_path / "out") == {
+        "a.png", "a_overlay.png", "none.png", "none_overlay.png",
+    }  # fmt: skip
+    assert [text.partition(" cannot be read as an image: it is ")[::2] for text in skipped] == [
+        (f"{tmp_path}/in/a.DNG", "a camera's raw file, which is not read; save it as JPEG or PNG"),
+        (f"{tmp_path}/in/a.HEIC", "HEIC, which is not read; save it as JPEG or PNG"),
+    ]
+
+
+def test_a_name_too_long_for_its_prediction_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    for name in ("b.png", f"{250 * 'a'}.png"):
+        draw(tmp_path / "in" / name)
+    jobs, _ = plan(str(tmp_path / "in"), str(tmp_path / "out"))
+    (message,), _ = predict_images(StrongestColour(), jobs, CPU)
+    assert message.endswith(
+        "has so long a name that its prediction cannot have it; rename the image"
+    )
+    assert relative(tmp_path / "out") == {"b.png", "b_overlay.png"}
+
+
+def test_names_that_are_no_utf_8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xfcro")
+    draw(tmp_path / "a.png").tobytes()
+    (tmp_path / "a.png").rename(tmp_path / f"{name}.png")
+    (tmp_path / f"{name}2.png").touch()
+    jobs, _ = plan(str(tmp_path), str(tmp_path / "out"))
+    assert len(predict_images(StrongestColour(), jobs, CPU).skipped) == 1
+    assert relative(tmp_path / "out") == {f"{name}.png", f"{name}_overlay.png"}
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("b.png")
+    (message,), _ = predict_images(
+        StrongestColour(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU
+    )
+    assert "b.png cannot be read as an image: Too many levels of symbolic links" in message
+
+
+def test_predictions_of_a_split_share_no_file_and_overwrite_no_image(tmp_path: Path) -> None:
+    images = [(tmp_path / f"{name}.jpg", Path(f"{name}.jpg")) for name in ("x", "x_overlay", "y.b")]
+    jobs = jobs_of(images, tmp_path / "out")
+    written = [path for job in jobs for path in (job.mask, job.overlay)]
+    assert len({*written}) == len(written)
+    assert jobs[2].mask == tmp_path / "out" / "y.b.png"
+    with pytest.raises(RequestError, match=r"would overwrite the image .*z\.png"):
+        jobs_of([(tmp_path / "z.png", Path("z.png"))], tmp_path)
 
 
 def test_unreadable_images_are_named_and_the_rest_goes_on(
@@ -81,8 +161,8 @@ def test_unreadable_images_are_named_and_the_rest_goes_on(
     (tmp_path / "in" / "1.png").write_bytes(b"")
     content = (tmp_path / "in" / "3.png").read_bytes()
     (tmp_path / "in" / "3.png").write_bytes(content[: len(content) // 2])
-    jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))
-    skipped = predict_images(StrongestColour(), jobs, CPU)
+    jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
+    skipped, _ = predict_images(StrongestColour(), jobs, CPU)
     assert relative(tmp_path / "out") == {"2.png", "2_overlay.png", "4.png", "4_overlay.png"}
     assert [message.split(" cannot")[0] for message in skipped] == [
         str(tmp_path / "in" / "1.png"),
@@ -102,7 +182,7 @@ def test_an_image_too_large_for_the_device_is_skipped(
             raise torch.OutOfMemoryError
 
     draw(tmp_path / "a.png")
-    (message,) = predict_images(Full(), plan(str(tmp_path), str(tmp_path / "out")), CPU)
+    (message,), _ = predict_images(Full(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU)
     assert "a.png of 7 x 5 pixels does not fit into the memory of cpu" in message
 
 
@@ -125,7 +205,7 @@ def test_no_two_images_share_an_output(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     out = tmp_path / "out"
-    jobs = plan(str(tmp_path / "in"), str(out))
+    jobs = plan(str(tmp_path / "in"), str(out))[0]
     assert [job.image.relative_to(tmp_path / "in").as_posix() for job in jobs] == names
     assert [job.mask for job in jobs] == [out / f"{name}.png" for name in expected]
     assert [job.overlay for job in jobs] == [out / f"{name}_overlay.png" for name in expected]
@@ -134,7 +214,7 @@ def test_no_two_images_share_an_output(
 def test_sub_folders_are_kept_for_a_pattern_too(tmp_path: Path) -> None:
     draw(tmp_path / "in [1]" / "x" / "a.png")
     draw(tmp_path / "in [1]" / "y" / "a.png")
-    jobs = plan(f"{tmp_path}/in [[]1]/*/a.png", str(tmp_path / "out"))
+    jobs = plan(f"{tmp_path}/in [[]1]/*/a.png", str(tmp_path / "out"))[0]
     assert [job.mask.relative_to(tmp_path / "out").as_posix() for job in jobs] == [
         "in [1]/x/a.png",
         "in [1]/y/a.png",
@@ -146,14 +226,14 @@ def test_sub_folders_are_kept_for_a_pattern_too(tmp_path: Path) -> None:
 def test_earlier_predictions_inside_the_input_are_not_read(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     for _ in range(2):
-        jobs = plan(str(tmp_path), str(tmp_path / "predictions"))
+        jobs = plan(str(tmp_path), str(tmp_path / "predictions"))[0]
         assert [job.image.name for job in jobs] == ["a.png"]
         predict_images(StrongestColour(), jobs, CPU)
 
 
 def test_output_may_be_a_folder_above_the_input(tmp_path: Path) -> None:
     draw(tmp_path / "photos" / "a.jpg")
-    (job,) = plan(str(tmp_path / "photos"), str(tmp_path))
+    (job,) = plan(str(tmp_path / "photos"), str(tmp_path))[0]
     assert job.mask == tmp_path / "a.png"
 
 
@@ -190,7 +270,7 @@ def test_output_that_exists_and_is_read_only() -> None:
 
 def test_output_that_becomes_unwritable(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
-    jobs = plan(str(tmp_path), str(tmp_path / "out"))
+    jobs = plan(str(tmp_path), str(tmp_path / "out"))[0]
     (tmp_path / "out").touch()
     with pytest.raises(RequestError, match=r"output=.*out cannot be written"):
         predict_images(StrongestColour(), jobs, CPU)
@@ -233,29 +313,15 @@ def test_the_command_ends_with_1_after_a_skipped_image(
     command.predict(OmegaConf.create(request), tmp_path)
     assert "1 of 1 images segmented" in capsys.readouterr().out
     (tmp_path / "in" / "b.png").touch()
+    (tmp_path / "in" / "a.xml").touch()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(draw(tmp_path / "in" / "a.png")).save(tmp_path / "in" / "a.png", exif=exif)
     with pytest.raises(SystemExit) as ended:
         command.predict(OmegaConf.create(request), tmp_path)
     assert ended.value.code == 1
     said = capsys.readouterr()
     assert "1 of 2 images segmented" in said.out
+    assert "1 were turned upright by their EXIF orientation" in said.out
+    assert "1 other files passed over: 1 .xml" in said.out
     assert "1 skipped:" in said.err
-
-
-@pytest.mark.parametrize(
-    "path", ["Größe/ä 1.png", "a[1].png", "it's.png", "007", "a,b=c.png", "木\\", "*.jpg"]
-)
-def test_paths_reach_the_config_as_they_were_typed(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from hydra import compose, initialize_config_dir
-
-    from danet_lightning.config.launch import conf_dir
-
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("predict", [literal(f"input={path}")])
-    assert config.input == path
-
-
-def test_quoted_paths_and_other_options_are_left_alone() -> None:
-    for argument in ("opacity=0.1", "input='a b'", 'input="a"', "--help", "input="):
-        assert literal(argument) == argument

@@ -8,12 +8,14 @@ from omegaconf import DictConfig
 
 from danet_lightning.config.launch import launch
 from danet_lightning.config.schema import PredictConfig
+from danet_lightning.file_names import expanded
 
 
 def predict(config: DictConfig, run_dir: Path) -> None:
     """Predict `config.input` or a split; exit code 1 if an image had to be skipped."""
     from danet_lightning import checkpoint, prediction, submission
     from danet_lightning.building import build_over, request_errors
+    from danet_lightning.image_search import counted
     from danet_lightning.rebuilding import PROTOCOL
     from danet_lightning.sharing import Team
 
@@ -26,24 +28,33 @@ def predict(config: DictConfig, run_dir: Path) -> None:
     team = Team(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", config.devices)))
     device = prediction.choose_device(team.device)
     prediction.prepare_output(config.output)
-    skipped = prediction.predict_images(
+    outcome = prediction.predict_images(
         net,
         team.share(work.jobs),
         device,
         config.opacity,
         work.ids,
         work.has_palette,
+        upright=not work.is_dataset,
     )
-    skipped = team.collect(skipped)
+    parts = team.collect([outcome])
     if team.rank:
         return
+    skipped = [each for part in parts for each in part.skipped]
     done = len(work.jobs) - len(skipped)
     print(f"{done} of {len(work.jobs)} images segmented into {config.output}")
+    turned = sum(part.turned for part in parts)
+    if turned and work.is_dataset:
+        print(f"{turned} have an EXIF orientation, which is not applied: labels are not turned")
+    elif turned:
+        print(f"{turned} were turned upright by their EXIF orientation, as viewers show them")
+    if work.others:
+        print(f"{sum(work.others.values())} other files passed over: {counted(work.others)}")
     if skipped:
         print(f"{len(skipped)} skipped:", *skipped, sep="\n  ", file=sys.stderr)
         raise SystemExit(1)
     if work.form:
-        print(f"packed into {work.form.pack(work.jobs, Path(config.output).expanduser())}")
+        print(f"packed into {work.form.pack(work.jobs, expanded(config.output))}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Segmentation of a person's own pictures, file by file.
+"""Segmentation of pictures, file by file: a person's own, or those of a data set.
 
 H, W: the image's own size.
 """
 
+import errno
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,93 +19,23 @@ from torch import nn
 from tqdm import tqdm
 
 from danet_lightning.errors import RequestError
-from danet_lightning.images import find_images, read_image
+from danet_lightning.file_names import expanded
+from danet_lightning.images import orientation, read_image
 from danet_lightning.inference import segment
 from danet_lightning.pictures import Palette, overlay
+from danet_lightning.prediction_plan import Job
 
 
-class Job(NamedTuple):
-    """An image and the files its prediction is written to."""
+class Outcome(NamedTuple):
+    """What became of the jobs.
 
-    image: Path
-    mask: Path
-    overlay: Path | None  # a benchmark's server wants none
-
-
-def plan(request: str, output: str) -> list[Job]:
-    """Pair every image with its outputs, so that no file is written twice and no image is lost.
-
-    The input's sub-folders are kept. `NAME.png` and `NAME_overlay.png` take the image's name
-    without its suffix, or with it where two images would otherwise write the same file.
-
-    Args:
-        request: an image, a folder or a glob pattern, see `find_images`.
-        output: the folder to write to. If it lies inside the input, nothing in it is read.
-
-    Raises:
-        RequestError: nothing to segment, or an image would be overwritten.
+    Attributes:
+        skipped: A sentence on each image that was not segmented.
+        turned: How many of the others have an EXIF orientation.
     """
-    if not output.strip():
-        raise RequestError("output is empty. Give the folder for the predictions.")
-    folder = Path(output).expanduser()
-    root, images = find_images(request)
-    if root == Path(request).expanduser() and root.resolve() == folder.resolve():
-        raise RequestError(
-            f"output={output} is the input folder, whose images would mix with the predictions. "
-            "Choose another folder; one inside it will do."
-        )
-    if root.resolve() in folder.resolve().parents:
-        images = _outside(root, images, folder)
-    jobs = [
-        Job(root / image, *(folder / target for target in _targets(name)))
-        for image, name in _names(images).items()
-    ]
-    _refuse_overwriting(jobs)
-    return jobs
 
-
-def _outside(root: Path, images: Sequence[Path], folder: Path) -> list[Path]:
-    earlier = folder.resolve()
-    kept = [image for image in images if not (root / image).resolve().is_relative_to(earlier)]
-    if not kept:
-        raise RequestError(
-            f"output={folder} holds all {len(images)} images of the input. Choose another folder."
-        )
-    return kept
-
-
-def _targets(name: Path) -> tuple[Path, Path]:
-    return name.with_name(f"{name.name}.png"), name.with_name(f"{name.name}_overlay.png")
-
-
-def _names(images: Sequence[Path]) -> dict[Path, Path]:
-    """The name each image's outputs start with, relative like the images."""
-    names = {image: image.with_suffix("") for image in images}
-    while True:
-        # Many file systems take A.png and a.png for the same file.
-        keys = {
-            image: [str(target).casefold() for target in _targets(name)]
-            for image, name in names.items()
-        }
-        claims = Counter(key for pair in keys.values() for key in pair)
-        clashing = [
-            image
-            for image, name in names.items()
-            if name != image and any(claims[key] > 1 for key in keys[image])
-        ]
-        if not clashing:
-            return names
-        names.update((image, image) for image in clashing)
-
-
-def _refuse_overwriting(jobs: Sequence[Job]) -> None:
-    written = {path.resolve() for job in jobs for path in (job.mask, job.overlay) if path}
-    for job in jobs:
-        if job.image.resolve() in written:
-            raise RequestError(
-                f"output={job.mask.parent}: a prediction would overwrite the image {job.image}. "
-                "Choose another folder."
-            )
+    skipped: list[str]
+    turned: int
 
 
 def prepare_output(output: str) -> None:
@@ -113,7 +44,7 @@ def prepare_output(output: str) -> None:
     Raises:
         RequestError: predictions could not be written there.
     """
-    folder = Path(output).expanduser()
+    folder = expanded(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -148,7 +79,8 @@ def predict_images(
     opacity: float = 0.5,
     ids: Sequence[int] | None = None,
     palette: bool = True,
-) -> list[str]:
+    upright: bool = True,
+) -> Outcome:
     """Write each image's class indices, a PNG with the palette, and their overlay on the image.
 
     Args:
@@ -158,10 +90,12 @@ def predict_images(
         opacity: of the classes over the image, 0 to 1.
         ids: what is written for each class; the class index by default.
         palette: whether the written PNG carries the classes' colours.
+        upright: whether images are turned by their EXIF orientation, as viewers do. Those of a
+            data set are not: labels belong to the stored pixels.
 
     Returns:
-        A sentence on each image that was skipped because it cannot be read, or does not fit into
-        the device's memory.
+        The images that were skipped because they cannot be read, do not fit into the device's
+        memory, or have too long a name; and how many have an EXIF orientation.
 
     Raises:
         RequestError: opacity out of range, or an output cannot be written.
@@ -172,11 +106,17 @@ def predict_images(
     table = np.arange(256, dtype=np.uint8)
     if ids is not None:
         table[: len(ids)] = ids
-    skipped = []
+    skipped, turned = [], 0
     with _progress(jobs) as bar:
         for job in bar:
+            has_room = _make_room(job)
             try:
-                image = read_image(job.image)  # (H, W, 3)
+                if not has_room:
+                    raise ValueError(
+                        f"{job.image} has so long a name that its prediction cannot have it; "
+                        "rename the image"
+                    )
+                image = read_image(job.image, upright)  # (H, W, 3)
                 mask = _segment(net, image, job.image, device)  # (H, W)
             except ValueError as error:
                 skipped.append(str(error))
@@ -186,7 +126,8 @@ def predict_images(
             _write_index(job, table[mask], colours if palette else None)
             if job.overlay:
                 _save(Image.fromarray(overlay(image, mask, colours, opacity)), job.overlay, job)
-    return skipped
+            turned += orientation(job.image) != 1
+    return Outcome(skipped, turned)
 
 
 def _progress(jobs: Sequence[Job]) -> "tqdm[Job]":
@@ -222,12 +163,33 @@ def _write_index(job: Job, mask: NDArray[np.uint8], palette: Palette | None) -> 
     _save(index, job.mask, job)
 
 
+def _make_room(job: Job) -> bool:
+    """Make the folder of a job's outputs; whether the file system takes names as long as theirs.
+
+    Raises:
+        RequestError: The folder cannot be made.
+    """
+    try:
+        job.mask.parent.mkdir(parents=True, exist_ok=True)
+        for path in (job.mask, job.overlay):
+            with suppress(FileNotFoundError):
+                (path or job.mask).lstat()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise _unwritable(job, error) from error
+        return False
+    return True
+
+
 def _save(picture: Image.Image, path: Path, job: Job) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
     except OSError as error:
-        raise RequestError(
-            f"output={path.parent} cannot be written: {error.strerror or error}. The images "
-            f"before {job.image} are done."
-        ) from error
+        raise _unwritable(job, error) from error
+
+
+def _unwritable(job: Job, error: OSError) -> RequestError:
+    return RequestError(
+        f"output={job.mask.parent} cannot be written: {error.strerror or error}. The images "
+        f"before {job.image} are done."
+    )

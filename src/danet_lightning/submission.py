@@ -5,16 +5,18 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from danet_lightning import prediction
+from danet_lightning import prediction_plan
 from danet_lightning.building import DATASET, build_over
 from danet_lightning.errors import RequestError
-from danet_lightning.prediction import Job
+from danet_lightning.file_names import expanded
+from danet_lightning.prediction_plan import Job
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Work(NamedTuple):
     jobs: Sequence[Job]
     form: ServerFiles | None = None
     ids: Sequence[int] | None = None
+    others: Mapping[str, int] = MappingProxyType({})  # files that are no images, by suffix
+    is_dataset: bool = True  # whether the images have labels, which belong to the stored pixels
 
     @property
     def has_palette(self) -> bool:
@@ -84,7 +88,8 @@ def plan(config: DictConfig, net: nn.Module, own: Mapping[str, Any]) -> Work:
     if config.input:
         if config.format:
             raise RequestError("format: a server's files are of a data set: dataset=... split=...")
-        return Work(prediction.plan(config.input, config.output))
+        jobs, others = prediction_plan.plan(config.input, config.output)
+        return Work(jobs, others=others, is_dataset=False)
     data = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
     if tuple(data.classes) != tuple(net.classes):  # type: ignore[arg-type]
         raise RequestError(
@@ -92,9 +97,10 @@ def plan(config: DictConfig, net: nn.Module, own: Mapping[str, Any]) -> Work:
             f"{list(net.classes)}; predict the data set it was trained on."  # type: ignore[arg-type]
         )
     images = data.image_files(config.split)
-    output = Path(config.output).expanduser()
+    output = expanded(config.output)
     if not config.format:
-        return Work([Job(i, output / f"{n}.png", output / f"{n}_overlay.png") for n, i in images])
+        known = [(image, Path(f"{name}{image.suffix}")) for name, image in images]
+        return Work(prediction_plan.jobs_of(known, output))
     form: ServerFiles = instantiate(config.format)
     if form.raw_ids and data.raw_ids is None:
         raise RequestError(

@@ -117,6 +117,16 @@ def turned_png(root: Path) -> list[Path]:
     return [path]
 
 
+def turned_label(root: Path) -> list[Path]:
+    path = root / "trainannot" / "train 002.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(path) as image:
+        image.load()
+    image.save(path, exif=exif)
+    return [path]
+
+
 def same_in_two_splits(root: Path) -> list[Path]:
     """Other bytes, same pixels."""
     original, copy = root / "train" / "train 001.png", root / "val" / "val 001.png"
@@ -176,6 +186,7 @@ PLANTED: dict[Callable[[Path], list[Path]], tuple[str, str]] = {
     ignored_entirely: ("all_ignored", "every pixel"),
     turned: ("exif_rotation", "orientation 6"),
     turned_png: ("exif_rotation", "orientation 3"),
+    turned_label: ("exif_rotation", "orientation 3"),
     same_in_two_splits: ("duplicate", "same pixels"),
     lonely_image: ("missing_partner", "2 of the files"),
     lonely_label: ("missing_partner", "1 of the files"),

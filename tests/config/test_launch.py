@@ -165,6 +165,7 @@ def test_predict_composes(tmp_path: Path) -> None:
         (["batch_size"], ["'batch_size': an override is key=value, and this has no '='"]),
         (["ckpt_path=epoch=3.ckpt"], ["cannot be read", "quote: 'ckpt_path=\"epoch=3.ckpt\"'"]),
         (["=3"], ["this has no key"]),
+        (["run_dir='b\udcfcro'"], ["run_dir=b\udcfcro: the bytes of this name are no UTF-8"]),
         (["model.pam=true,false"], ["model.pam=true,false", "--multirun"]),
         (["~dataset.bogus"], ["'dataset.bogus' does not exist"]),
         (["--config-dir", "nowhere"], ["nowhere: no such folder"]),

@@ -1,5 +1,6 @@
 """Writers of small data sets in their real layouts, and a source without files."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -170,8 +171,28 @@ def write_mask(path: Path, labels: np.ndarray) -> None:
     """A palette PNG whose colours differ from its indices, as VOC's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels)
-    image.putpalette([255 - index // 3 for index in range(768)])
+    image.putpalette([(7 * index + 255) % 256 for index in range(768)])
     image.save(path)
+
+
+def write_tiff(
+    path: Path, *pages: np.ndarray, photometric: int = 1, order: str = "<", subfiles: tuple = ()
+) -> Path:
+    """An uncompressed grey TIFF of any sample type, as GDAL writes it; Pillow cannot write all."""
+    content = b"II*\0" if order == "<" else b"MM\0*"
+    for number, page in enumerate(pages):
+        height, width = page.shape
+        start = len(content) + 4
+        pixels = page.astype(page.dtype.newbyteorder(order)).tobytes()
+        pixels += bytes(len(pixels) % 2)
+        tags = {254: subfiles[number] if subfiles else 0, 256: width, 257: height}
+        tags |= {258: 8 * page.itemsize, 259: 1, 262: photometric, 273: start, 277: 1}
+        tags |= {278: height, 279: page.nbytes, 339: {"u": 1, "i": 2, "f": 3}[page.dtype.kind]}
+        entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items()]
+        content += struct.pack(f"{order}I", start + len(pixels)) + pixels
+        content += struct.pack(f"{order}H", len(tags)) + b"".join(entries)
+    path.write_bytes(content + bytes(4))
+    return path
 
 
 def write_mat(path: Path, content: dict[str, object]) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from danet_lightning.data.files import FileSource, read_image, read_labels
+from danet_lightning.data.files import FileSource, read_image
+from danet_lightning.data.label_file import read_label
 from danet_lightning.errors import RequestError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -72,7 +73,7 @@ def test_a_truncated_file_is_named(folder, suffix, kept):
     Image.fromarray(noise).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    for read in (read_image, read_labels):
+    for read in (read_image, read_label):
         with pytest.raises(RequestError, match=rf"cut\.{suffix} cannot be read"):
             read(path)
 
@@ -90,14 +91,14 @@ def test_a_palette_label_is_read_as_indices(folder):
     image.putdata([0, 1, 15])
     image.putpalette([value for index in range(256) for value in (index, 255 - index, 7)])
     image.save(folder / "palette.png")
-    assert read_labels(folder / "palette.png").tolist() == [[0, 1, 15]]
+    assert read_label(folder / "palette.png").values.tolist() == [[0, 1, 15]]
 
 
 def test_16_bit_and_1_bit_labels_keep_their_ids(folder):
     Image.fromarray(np.array([[0, 300, 65535]], np.uint16)).save(folder / "deep.png")
-    assert read_labels(folder / "deep.png").tolist() == [[0, 300, 65535]]
+    assert read_label(folder / "deep.png").values.tolist() == [[0, 300, 65535]]
     Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1").save(folder / "bits.png")
-    assert read_labels(folder / "bits.png").tolist() == [[0, 1]]
+    assert read_label(folder / "bits.png").values.tolist() == [[0, 1]]
 
 
 def test_images_of_any_kind_become_rgb(folder):
@@ -132,7 +133,7 @@ def test_an_exif_rotation_turns_neither_image_nor_label(folder):
     Image.new("RGB", (5, 4)).save(folder / "turned.jpg", exif=exif)
     Image.new("L", (5, 4)).save(folder / "turned.png", exif=exif)
     assert read_image(folder / "turned.jpg").shape == (4, 5, 3)
-    assert read_labels(folder / "turned.png").shape == (4, 5)
+    assert read_label(folder / "turned.png").values.shape == (4, 5)
 
 
 @pytest.mark.parametrize("train_ids", [{0: 254}, {0: -1}, {-1: 0}, {70000: 0}, {0: 300}])

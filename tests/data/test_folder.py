@@ -1,4 +1,6 @@
+import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +8,10 @@ import pytest
 from fake_trees import write_folder, write_mask, write_photo
 from PIL import Image
 
+from danet_lightning.checking.walk import walk
+from danet_lightning.data.black_and_white import look_for_black_and_white
 from danet_lightning.data.cache_key import cache_key
+from danet_lightning.data.colors import ColorSource
 from danet_lightning.data.dataset import SegmentationDataset
 from danet_lightning.data.folder import Folder
 from danet_lightning.errors import RequestError
@@ -116,6 +121,36 @@ def test_lists_of_pairs_stand_for_folders(root):
     assert len(shares.source("train")) + len(shares.source("val")) == 5
 
 
+def test_roboflows_export_needs_no_renaming(tmp_path):
+    """Masks beside the images, valid/ for val, and a table of the classes."""
+    for number, split in enumerate(("train", "valid", "test")):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n")
+        name = f"IMG_{number}_jpg.rf.0a1b2c3d4e5f"
+        write_photo(tmp_path / split / f"{name}.jpg", np.full((4, 5), 40 * number))
+        Image.fromarray(np.full((4, 5), number, np.uint8)).save(
+            tmp_path / split / f"{name}_mask.png"
+        )
+    layout = {"images": "{split}", "masks": "{split}", "mask_suffix": "_mask"}
+    data = own(tmp_path, **layout)
+    assert names(data, "val") == ["IMG_1_jpg.rf.0a1b2c3d4e5f"]
+    assert [data.source(split).read(0)[1].max() for split in data.splits] == [0, 1, 2]
+    told = refusal(tmp_path)
+    assert " ".join(f"dataset.{key}={value}" for key, value in layout.items()) in told
+    assert "val_fraction=null" in refusal(tmp_path, val_fraction=0.5, **layout)
+
+
+def test_a_jpeg_is_no_mask_in_a_list_either(root):
+    for split in ("train", "val"):
+        mask = next((root / split / "masks").rglob("*.png"))
+        image = next((root / split / "images").rglob(f"{mask.stem}.*"))
+        with Image.open(mask) as opened:
+            opened.convert("L").save(root / f"{split}.JPG", format="JPEG")
+        paths = (image.relative_to(root), f"{split}.JPG")
+        (root / f"{split}.txt").write_text("\t".join(map(str, paths)))
+    assert "it is a JPEG file" in refusal(root, list_file="{split}.txt")
+
+
 # ---- the share that validates
 
 
@@ -151,6 +186,30 @@ def test_the_share_is_the_fraction_and_depends_on_the_seed(tmp_path):
     assert all(larger._is_val(f"{number}.png") for number in np.flatnonzero(chosen))
     # the same on every machine and in every version
     assert [name for name in "abcdefgh" if data._is_val(name)] == ["c", "f", "g"]
+
+
+def test_the_share_does_not_depend_on_the_unicode_form(tmp_path):
+    """The same files, copied over a Mac, are the same share, in the same order."""
+    shares = []
+    for form in ("NFC", "NFD"):
+        root = tmp_path / form
+        for number in range(40):
+            name = unicodedata.normalize(form, f"Straße/Grün_{number}.png")
+            labels = np.full((4, 5), number % 3, np.uint8)
+            write_photo(root / unicodedata.normalize(form, "Bälder") / name, labels + number)
+            write_mask(root / "masks" / name, labels)
+        # the folder as typed on the other machine
+        data = own(root, images="Bälder", masks="masks", val_fraction=0.25)
+        shares.append([names(data, split) for split in ("train", "val")])
+    assert shares[0] == shares[1]
+    earlier = [6, 7, 9, 12, 14, 16, 19, 22, 27, 30, 32, 33]  # before the forms were made one
+    assert {*shares[0][1]} == {f"Straße__Grün_{number}" for number in earlier}
+
+
+def test_names_that_are_no_utf_8_are_divided(pool):
+    for kind in ("images", "masks"):
+        (pool / kind / "000.png").rename(pool / kind / os.fsdecode(b"b\xfcro.png"))
+    assert sum(len(share(pool).source(split)) for split in ("train", "val")) == 40
 
 
 def test_train_alone_is_divided_and_test_is_kept(root):
@@ -254,6 +313,39 @@ def test_one_other_mask_says_that_255_is_meant(root):
     Image.fromarray(labels).save(path)
     assert len(own(root, ["no", "yes"]).source("train")) == 5
     assert "label 255" in refusal(root, classes=["no", "yes"], ignore=None)
+
+
+@pytest.mark.parametrize(("white", "warned"), [((0,), True), ((0, 1, 2, 3), True), ((), False)])
+def test_black_and_white_masks_among_others_are_told_by_check_and_training(
+    tmp_path, white, warned, caplog
+):
+    """Of two origins: 0 and 1 in some masks, 0 and 255 in others."""
+    for number in range(5):
+        labels = np.full((4, 5), number, np.uint8)
+        mask = np.zeros((4, 5), np.uint8)
+        mask[1] = 255 if number in white else 1
+        for split in ("train", "val"):
+            write_photo(tmp_path / split / "images" / f"{number}.png", labels + 9 * (split < "v"))
+            write_mask(tmp_path / split / "masks" / f"{number}.png", mask)
+    data = own(tmp_path, ["no", "yes"])
+    data.source("train")
+    told = f"{len(white)} of 5 masks of train hold the ids 0 and 255 alone"
+    assert (told in caplog.text) == warned
+    found = [each for each in walk(data, ["train"], workers=1).findings if each.files == ()]
+    assert [each.kind for each in found] == ["some_0_255"] * warned
+    assert all(each.is_warning and told in each.message for each in found)
+
+
+def test_ignored_pixels_beside_a_class_are_no_black_and_white_masks(tmp_path, caplog):
+    masks = np.array([[0, 1, 255], [0, 255, 255], [0, 0, 0], [1, 1, 1], [0, 1, 1]], np.uint8)
+    for number, mask in enumerate(masks):
+        for split in ("train", "val"):
+            write_photo(tmp_path / split / "images" / f"{number}.png", masks[:1] + number)
+            write_mask(tmp_path / split / "masks" / f"{number}.png", mask[None])
+    data = own(tmp_path, ["no", "yes"])
+    source = ColorSource(data._files("train"), data.legend.train_ids, {})
+    look_for_black_and_white(source, "train")
+    assert caplog.text == ""
 
 
 # ---- what does not fit together

@@ -1,9 +1,11 @@
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from danet_lightning.data.leakage import same_files
-from danet_lightning.data.lists import pair_lines
+from danet_lightning.data.lists import pair_lines, pair_listed
 from danet_lightning.data.pairing import pair_by_name
 from danet_lightning.errors import RequestError
 
@@ -96,6 +98,70 @@ def test_labels_of_other_splits_may_lie_there(folder):
         pair_by_name(images, labels)
 
 
+def form(name: str, which: str) -> str:
+    return unicodedata.normalize(which, name)
+
+
+def test_names_pair_in_any_unicode_form(folder):
+    """A Mac's tools write "ä" as "a" and its dots; the ids are the same everywhere."""
+    images = touch(folder / "a", form("Straße/ä_größe.jpg", "NFD"), form("ü_größe.jpg", "NFC"))
+    labels = touch(folder / "b", form("Straße/ä_müll.png", "NFC"), form("ü_müll.png", "NFD"))
+    expected = [form(name, "NFC") for name in ("Straße__ä", "ü")]
+    for which in ("NFC", "NFD"):
+        suffixes = (form("_größe", which), form("_müll", which))
+        assert [name for name, _, _ in pair_by_name(images, labels, *suffixes)] == expected
+
+
+def test_two_files_that_look_alike_are_refused(folder):
+    alike = [form("Bär.png", which) for which in ("NFC", "NFD")]
+    images, labels = touch(folder / "a", *alike), touch(folder / "b", alike[0])
+    with pytest.raises(RequestError, match=r"share a name in two Unicode forms") as raised:
+        pair_by_name(images, labels)
+    for name in alike:
+        assert str(images / name) in str(raised.value) or name in str(raised.value)
+        assert ascii(name.removesuffix(".png")) in str(raised.value)
+
+
+def test_names_that_differ_by_case_or_are_strange_are_names(folder):
+    names = ["A", "a", "zeile\nzwei", "-x", "%s", "\u2028z", os.fsdecode(b"b\xfcro")]
+    images = touch(folder / "a", *(f"{name}.jpg" for name in names))
+    labels = touch(folder / "b", *(f"{name}.png" for name in names))
+    assert {name for name, _, _ in pair_by_name(images, labels)} == {*names}
+
+
+def test_labelled_images_of_formats_that_are_not_read_are_named(folder):
+    """Where labels may belong to other images, nothing else would tell."""
+    images = touch(folder / "a", "x.jpg", "x.DNG", "y.heic", "logo.svg")
+    labels = touch(folder / "b", "x.png", "y.png")
+    with pytest.raises(RequestError, match=r"1 of the images in .* not read: y\.heic\. Save them"):
+        pair_by_name(images, labels, extra_labels=True)
+    (labels / "y.png").unlink()
+    assert len(pair_by_name(images, labels, extra_labels=True)) == 1
+
+
+def test_links_in_circles_end(folder):
+    images, labels = (
+        touch(folder / "a", "s/x.jpg", "y.jpg"),
+        touch(folder / "b", "s/x.png", "y.png"),
+    )
+    (images / "loop").symlink_to(".")
+    (images / "s" / "up").symlink_to("../..")
+    (labels / "t").symlink_to("s")
+    assert [name for name, _, _ in pair_by_name(images, labels)] == ["s__x", "y"]
+
+
+def test_a_list_may_have_another_unicode_form_than_the_disk(folder):
+    touch(folder, form("Bilder ä/ö.jpg", "NFD"), form("Masken ä/ö.png", "NFC"))
+    for which in ("NFC", "NFD"):
+        (folder / "l.txt").write_text(form("Bilder ä/ö.jpg\tMasken ä/ö.png", which))
+        ((name, image, label),) = pair_lines(folder / "l.txt", folder, "")
+        assert name == form("Bilder ä__ö", "NFC")
+        assert image.is_file()
+        assert label.is_file()
+        places = [folder / form("Bilder ä/*.jpg", which)], [folder / form("Masken ä/*.png", which)]
+        assert len(pair_listed([form("ö", which)], *places, "")) == 1
+
+
 def test_a_list_names_pairs_in_its_order(folder):
     touch(folder, "i/b.jpg", "i/a a.jpg", "m/b.png", "m/a a.png")
     path = folder / "train.txt"
@@ -104,6 +170,23 @@ def test_a_list_names_pairs_in_its_order(folder):
         ("i__b", "i/b.jpg", "m/b.png"),
         ("i__a a", "i/a a.jpg", "m/a a.png"),
     ]
+
+
+def test_a_list_holds_names_of_any_bytes(folder):
+    names = [b"b\xfcro", "\u2028\x85 a".encode(), "東京\u3000駅".encode()]
+    touch(folder, *(os.fsdecode(name + end) for name in names for end in (b".jpg", b".png")))
+    (folder / "l.txt").write_bytes(b"\r\n".join(b"%s.jpg\t%s.png" % (name, name) for name in names))
+    assert [name for name, *_ in pair_lines(folder / "l.txt", folder, "")] == [
+        *map(os.fsdecode, names)
+    ]
+    (folder / "l.txt").write_bytes("東京\u3000駅.jpg 東京\u3000駅.png".encode())
+    assert len(pair_lines(folder / "l.txt", folder, "")) == 1
+    (folder / "l.txt").write_bytes("bürö.jpg\tbürö.png".encode("latin-1"))
+    with pytest.raises(RequestError, match="not in UTF-8: convert it"):
+        pair_lines(folder / "l.txt", folder, "")
+    (folder / "l.txt").write_bytes("a.jpg\ta.png".encode("utf-16"))
+    with pytest.raises(RequestError, match="UTF-16"):
+        pair_lines(folder / "l.txt", folder, "")
 
 
 @pytest.mark.parametrize(
@@ -133,5 +216,7 @@ def test_the_same_bytes_are_found_under_any_name_and_nothing_else(folder):
     assert same_files(here, [folder / "b", folder / "c"]) == [
         (folder / "b", folder / "b"), (folder / "c", folder / "c"),
     ]  # fmt: skip
+    os.mkfifo(folder / "pipe")  # of no bytes, like c; to open it would wait for a writer
+    assert same_files([folder / "c"], [folder / "pipe"]) == []
     with pytest.raises(RequestError, match=r"gone cannot be read: No such file"):
         same_files(here, [folder / "gone"])

@@ -5,7 +5,7 @@ import pytest
 from fake_trees import write_list, write_mask, write_sbd, write_voc2012
 from PIL import Image
 
-from danet_lightning.data.files import read_labels
+from danet_lightning.data.label_file import read_label
 from danet_lightning.data.voc2012 import Voc2012
 from danet_lightning.errors import RequestError
 
@@ -37,7 +37,7 @@ def test_masks_are_read_by_index(root):
     source = voc2012(root).source("val")
     for index, (_, _, path) in enumerate(source.files):
         _, mask = source.read(index)
-        assert np.array_equal(mask, read_labels(path))
+        assert np.array_equal(mask, read_label(path).values)
         assert mask.max() == 255
     write_mask(path, np.full(mask.shape, 21, np.uint8))
     with pytest.raises(RequestError, match=r"label 21 .* allowed 0-20, 255"):

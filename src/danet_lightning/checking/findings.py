@@ -4,26 +4,27 @@ H, W: height and width of an image in pixels; C: number of classes.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from danet_lightning import images
 from danet_lightning.data.dataset import Pixels, Source
 from danet_lightning.data.files import FileSource, read_image
 from danet_lightning.errors import RequestError
 
 IGNORE = 255
-ORIENTATION = 0x0112  # EXIF's tag; 1 is upright, 2 to 8 are turned or mirrored
 WARNINGS = {
     "count": "another number of images than published",
     "left_out": "splits that are not there",
     "no_labels": "splits without labels",
     "all_ignored": "masks that are ignored entirely",
-    "exif_rotation": "images that a viewer turns (EXIF), while training reads them as stored",
+    "some_0_255": "0/255 masks among others, where 255 is ignored",
+    "exif_rotation": "files that a viewer turns (EXIF), while training reads them as stored",
     "shared_files": "files in two splits",
 }
 ERRORS = {
@@ -36,6 +37,8 @@ ERRORS = {
     "colour_mask": "labels that hold colours (RGB masks) instead of class indices",
     "mask_0_255": "0/255 masks instead of class indices",
     "illegal_label": "labels that are no class",
+    "ambiguous_label": "labels that can be read in two ways",
+    "lossy_label": "labels of a format with loss, as JPEG",
     "size_mismatch": "images and labels that differ in size",
     "duplicate": "images that are in two splits under two names",
     "unusable": "images that the data set cannot read",
@@ -88,7 +91,7 @@ class Content:
 def inspect(source: Source, index: int, num_classes: int) -> Content:
     """Read one image and its label; whatever is raised becomes a finding."""
     name = source.name(index)
-    path = source.files[index][1] if isinstance(source, FileSource) else None
+    paths = source.files[index][1:] if isinstance(source, FileSource) else ()
     image, mask, errors = _read(source, index)
     findings = [finding_of(error, "unusable", name=name) for error in errors]
     counts = np.zeros(256, np.int64)
@@ -97,8 +100,7 @@ def inspect(source: Source, index: int, num_classes: int) -> Content:
         findings += _label_findings(counts, num_classes, name, source, index)
     if image is None:
         return Content(None, b"", counts, findings)
-    if path is not None:
-        findings = _with_orientation(findings, path, name)
+    findings = _with_orientation(findings, paths, name)
     height, width = image.shape[:2]
     digest = hashlib.sha256(f"{width} x {height}".encode())
     digest.update(np.ascontiguousarray(image).data)
@@ -162,12 +164,16 @@ def _label_findings(
     return []
 
 
-def _with_orientation(findings: list[Finding], path: Path, name: str) -> list[Finding]:
-    """Explain a size mismatch by the image's EXIF rotation, or else warn of that."""
-    orientation = _orientation(path)
-    if orientation not in range(2, 9):
+def _with_orientation(findings: list[Finding], paths: Sequence[Path], name: str) -> list[Finding]:
+    """Explain a size mismatch by the EXIF rotation of image or label, or else warn of that."""
+    turned = {str(path): images.orientation(path) for path in paths if path.suffix != ".mat"}
+    turned = {path: orientation for path, orientation in turned.items() if orientation != 1}
+    if not turned:
         return findings
-    text = f"{path} has the EXIF orientation {orientation}: viewers turn or mirror it."
+    text = " ".join(
+        f"{path} has the EXIF orientation {orientation}: viewers turn or mirror it."
+        for path, orientation in turned.items()
+    )
     if any(each.kind == "size_mismatch" for each in findings):
         return [
             replace(each, message=f"{each.message} {text}")
@@ -175,15 +181,5 @@ def _with_orientation(findings: list[Finding], path: Path, name: str) -> list[Fi
             else each
             for each in findings
         ]
-    remedy = "See that the label lies on the image as it is stored, then remove the tag."
-    return [*findings, Finding("exif_rotation", (), text, remedy, name, (str(path),))]
-
-
-def _orientation(path: Path) -> Any:
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            stated = {"exif", "Raw profile type exif"} & image.info.keys()
-            # Asked for what is not in its head, a PNG would be decoded a second time.
-            return image.getexif().get(ORIENTATION) if stated or image.format != "PNG" else None
-    except Exception:  # the pixels were read; a damaged tag turns nothing
-        return None
+    remedy = "See that the label lies on the image as both are stored, then remove the tag."
+    return [*findings, Finding("exif_rotation", (), text, remedy, name, tuple(turned))]

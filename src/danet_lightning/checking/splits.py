@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from danet_lightning.checking.findings import IGNORE, Content, Finding
+from danet_lightning.checking.findings import Content, Finding, finding_of
+from danet_lightning.data.black_and_white import BlackAndWhite
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
 from danet_lightning.data.files import FileSource
@@ -39,6 +40,7 @@ class Tally:
         sizes: How many images have each (width, height).
         counts: (256,) pixels of each train id; 255 is ignored.
         unlabelled: The images whose masks are ignored entirely.
+        black_and_white: Which masks hold 0 and 255 alone; None where there are no files.
     """
 
     images: int
@@ -46,6 +48,7 @@ class Tally:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     unlabelled: int = 0
+    black_and_white: BlackAndWhite | None = None
 
 
 @dataclass
@@ -111,7 +114,7 @@ def shared(sources: dict[str, Source]) -> Iterator[Finding]:
             )
 
 
-def conclude(report: Report, split: str, tally: Tally, source: Source) -> None:
+def conclude(report: Report, split: str, tally: Tally) -> None:
     """Add the findings that only a whole split shows."""
     incomplete = any(split in each.splits for each in report.findings)
 
@@ -137,14 +140,7 @@ def conclude(report: Report, split: str, tally: Tally, source: Source) -> None:
             "Nothing can be measured on it. Test labels that a benchmark's server keeps are "
             "published so.",
         )
-    labelled = tally.counts[:IGNORE]
-    means_255 = isinstance(source, FileSource) and source.table[IGNORE] == IGNORE
     told = any(each.kind == "mask_0_255" and split in each.splits for each in report.findings)
-    black_and_white = tally.counts[IGNORE] and labelled[0] and not labelled[1:].any()
-    if means_255 and black_and_white and not told:
-        add(
-            "mask_0_255",
-            f"{split} holds '{report.data.classes[0]}' and ignored pixels alone: 0/255 masks, and "
-            "255 means ignored here.",
-            "Write class indices, 0 and 1.",
-        )
+    problem = tally.black_and_white.problem() if tally.black_and_white and not told else None
+    if problem is not None:
+        report.findings.append(finding_of(problem, "mask_0_255", split))

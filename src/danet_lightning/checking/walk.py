@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from danet_lightning.checking.findings import Content, finding_of, inspect
 from danet_lightning.checking.splits import Pair, Report, Tally, conclude, duplicate, shared
+from danet_lightning.data.black_and_white import BlackAndWhite
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
 from danet_lightning.data.files import FileSource
@@ -54,7 +55,7 @@ def walk(
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for the images in work only
     report.findings += shared(sources)
     for split, tally in report.splits.items():
-        conclude(report, split, tally, sources[split])
+        conclude(report, split, tally)
     return report
 
 
@@ -83,7 +84,11 @@ def _sources(report: Report, wanted: Sequence[str] | None) -> dict[str, Source]:
             published = inspected.published
             if published is None:
                 published = getattr(report.data, "images", {}).get(split)
-            report.splits[split] = Tally(len(sources[split]), published)
+            source = sources[split]
+            tally = Tally(len(source), published)
+            if isinstance(source, FileSource):
+                tally.black_and_white = BlackAndWhite(source, split)
+            report.splits[split] = tally
     if not sources and {each.kind for each in report.findings} <= {"absent", "left_out"}:
         message = report.findings[0].message if report.findings else "splits is empty; name one."
         raise RequestError(message)
@@ -140,5 +145,7 @@ def _add(report: Report, pair: Pair, content: Content) -> None:
         if content.size is not None:
             tally.sizes[content.size] += 1
         tally.counts += content.counts
+        if tally.black_and_white is not None and content.counts.any():
+            tally.black_and_white.add(content.counts)
         tally.unlabelled += any(each.kind == "all_ignored" for each in content.findings)
     report.findings += content.findings

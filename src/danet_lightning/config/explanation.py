@@ -1,12 +1,15 @@
 """What a user is told of a request that cannot be met."""
 
 import re
+import shlex
 import sys
 from typing import NoReturn
 
+from hydra.core.override_parser.types import Quote
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from danet_lightning.config.overrides import literal
 from danet_lightning.config.processes import rank, started_outside
 from danet_lightning.config.source import nearest
 from danet_lightning.errors import RequestError
@@ -47,7 +50,13 @@ def refuse(error: BaseException) -> NoReturn:
 
 
 def _unreadable(override: str, reason: str) -> str:
-    key, equals, value = override.partition("=")
+    _, equals, value = override.partition("=")
     if not equals:
         return f"{override!r}: an override is key=value, and this has no '='"
-    return f"{override!r} cannot be read ({reason.splitlines()[0]}); quote: '{key}=\"{value}\"'"
+    told = f"{override!r} cannot be read ({reason.splitlines()[0]})"
+    remedy = literal(override, quote=Quote.double)
+    if remedy != override:
+        return f"{told}; quote: {shlex.quote(remedy)}"
+    if value[:1] in ("[", "{"):
+        return f'{told}; a list is [a,b], with quotation marks around what is unusual: [a,"b, c"]'
+    return f"{told}; a key is made of ASCII letters, digits and dots"

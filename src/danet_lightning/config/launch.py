@@ -58,8 +58,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     os.environ["MPLBACKEND"] = "agg"  # no figure is shown; a notebook's may not be importable here
     protect_output()
     is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
-    if not is_sweep:  # a sweep over paths keeps its commas
-        sys.argv[1:] = map(literal, sys.argv[1:])
+    sys.argv[1:] = [literal(argument, is_sweep) for argument in sys.argv[1:]]
     if rank():  # the first process leaves the records, and the log
         insert("hydra.output_subdir=null", "hydra/job_logging=none")
     started = False
@@ -164,7 +163,8 @@ def check_command_line(
     if args.config_dir:
         if not Path(args.config_dir).is_dir():
             raise RequestError(f"--config-dir {args.config_dir}: no such folder")
-        overrides.append(f"hydra.searchpath=['file://{Path(args.config_dir).absolute()}']")
+        searched = quoted(f"file://{Path(args.config_dir).absolute()}")
+        overrides.append(f"hydra.searchpath=[{searched}]")
     folder = Path(args.config_path or conf_dir()).absolute()
     before = HydraConfig.instance().cfg
     try:

@@ -1,6 +1,7 @@
 """Hydra's overrides: composed, swept, and judged where Hydra's own errors say too little."""
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,27 +13,67 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
+from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
 from danet_lightning.errors import RequestError
+from danet_lightning.file_names import is_utf_8
 
-PATHS = (
+TEXTS = (  # paths and parts of names
     *("ckpt_path", "init_from", "run_dir", "sweep_dir", "input", "output", "source"),
-    *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file")),
+    *("root", "archives", "dataset.image_suffix", "dataset.mask_suffix"),
+    *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file", "cache_dir")),
 )
+BARE = re.compile(r"[\w/\\+.$%*@?|: -]*", re.ASCII)  # what Hydra's grammar reads without quotes
+STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 
 
-def literal(argument: str) -> str:
-    """Quote a path, unless it is: Hydra's grammar has no bare ä, {split} or folder 007."""
-    key, _, value = argument.partition("=")
-    if key.lstrip("+") not in PATHS or not value or value == "null" or value[0] in "'\"":
+def literal(argument: str, is_sweep: bool = False, quote: Quote = Quote.single) -> str:
+    """Quote what is meant as text: Hydra's grammar has no bare ä, {split}, parentheses or 007.
+
+    Args:
+        argument: One of the command line. A path is quoted whole, but in a sweep, where commas
+            divide it; any other value where Hydra cannot read it, a list in its entries.
+        is_sweep: Whether commas divide a value.
+        quote: The kind of quotation marks.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-"):
         return argument
-    return f"{key}={quoted(value)}"
+    is_text = key.lstrip("+") in TEXTS and value not in ("", "null") and not is_sweep
+    if (value[:1] in "'\"" or not is_text) and _is_read(argument):
+        return argument
+    is_list = value[:1] in ("[", "{") and not is_text
+    tries = [_quote_parts(value, ends, quote) for ends in ("[](){},:", "[],")]
+    tries = tries if is_list or is_sweep else []
+    tries += [] if is_list else [quoted(value, quote)]
+    return next((each for each in (f"{key}={each}" for each in tries) if _is_read(each)), argument)
 
 
-def quoted(value: str) -> str:
+def quoted(value: str, quote: Quote = Quote.single) -> str:
     """A text that Hydra reads as it is."""
-    return QuotedString(value, Quote.single).with_quotes()
+    return QuotedString(value, quote).with_quotes()
+
+
+def _quote_parts(value: str, ends: str, quote: Quote) -> str:
+    """Quote what lies between such characters where it needs quotation marks and has none."""
+
+    def part(match: re.Match[str]) -> str:
+        text = match[0].rstrip()
+        if match["kept"] or BARE.fullmatch(text):
+            return match[0]
+        return quoted(text, quote) + match[0][len(text) :]
+
+    ends = re.escape(ends)
+    return re.sub(rf"(?P<kept>{STRING}|[{ends}\s]+)|[^{ends}]+", part, value)
+
+
+def _is_read(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
 
 
 def insert(*overrides: str) -> None:
@@ -87,6 +128,12 @@ def check_choices(overrides: Sequence[str]) -> None:
     """Refuse what is not the name of an option, where Hydra would fail with an error of its own."""
     loader = GlobalHydra.instance().config_loader()
     for parsed in _parsed(overrides):
+        if not is_utf_8(str(parsed.input_line)):
+            raise RequestError(
+                f"{parsed.key_or_group}={parsed.value()}: the bytes of this name are no UTF-8, and "
+                "no record of it could be read back. Give a link to the folder (ln -s) or, of "
+                "images, their folder or a pattern; what lies below may have such names."
+            )
         if not parsed.key_or_group:
             raise RequestError(f"{parsed.input_line!r}: an override is key=value; this has no key")
         is_key = "." in parsed.key_or_group  # a group's path has slashes

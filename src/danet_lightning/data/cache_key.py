@@ -13,7 +13,7 @@ import PIL
 from danet_lightning.data.files import FileSource
 from danet_lightning.errors import RequestError
 
-FORMAT = 1  # raise it when the same files are decoded to other bytes, or are laid out otherwise
+FORMAT = 2  # raise it when the same files are decoded to other bytes, or are laid out otherwise
 PLAIN = (bool, int, float, str, type(None))
 
 

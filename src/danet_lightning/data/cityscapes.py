@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from danet_lightning.data.archive import Archive
+from danet_lightning.data.black_and_white import look_for_black_and_white
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
 from danet_lightning.data.files import FileSource
@@ -95,7 +96,9 @@ class Cityscapes(SegmentationDataModule):
         parts = ("train", "val") if split == "trainval" else (split,)
         files = [pair for part in parts for pair in self._pairs(part)]
         check_count("Cityscapes", split, len(files), self.images)
-        return FileSource(files, TRAIN_IDS[self.labels])
+        source = FileSource(files, TRAIN_IDS[self.labels])
+        look_for_black_and_white(source, split)
+        return source
 
     def image_files(self, split: str) -> list[tuple[str, Path]]:
         """Return (id, image) for the frames of a split; those of test need no labels.

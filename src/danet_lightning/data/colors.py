@@ -4,33 +4,45 @@ H, W: height and width of a mask in pixels.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from danet_lightning.data.dataset import Pixels
-from danet_lightning.data.files import FileSource, decode, ids_of
-from danet_lightning.data.inspection import complain
+from danet_lightning.data.files import UNMAPPED, FileSource
+from danet_lightning.data.label_file import COLOR_MODES, LabelFile
+from danet_lightning.data.label_readings import AS_COLOR, Reading, is_grey
 from danet_lightning.data.legend import Color
 from danet_lightning.errors import RequestError
 
 Codes = NDArray[np.int32]
-COLOR_MODES = ("RGB", "RGBA")  # what lies under transparency counts, as in images
-SHOWN = 8  # ids or colours in a message
+SHOWN = 8  # colours in a message
 
 
 class ColorSource(FileSource):
-    """Image files and masks: colours go by the table, grey and palette images hold ids.
+    """Image files and masks, whose colours go by a table, and whose ids go by another.
+
+    A file of colours needs the table. Grey and palette files may hold either: they are read as
+    what only one of the two allows, and refused where both do, with different results.
 
     Args:
         files: As in `FileSource`.
         train_ids: As in `FileSource`.
-        color_ids: The id of every colour that a mask may hold; empty: a mask of colours is an
-            error.
+        color_ids: The train id of every colour that a mask may hold; empty: a mask of colours is
+            an error.
     """
+
+    illegal = (
+        "dataset.ids=[...] says which id each class has in the masks ([1,2] if they count from 1, "
+        "[0,255] for masks of black and white), dataset.ignore=[...] which ids are ignored."
+    )
+    ambiguous = (
+        "Save it as RGB if it holds colours, as 8-bit grey without a palette if it holds ids. "
+        "dataset.ignore=null if white is a class: 255 is then no id."
+    )
 
     def __init__(
         self,
@@ -39,37 +51,23 @@ class ColorSource(FileSource):
         color_ids: Mapping[Color, int],
     ) -> None:
         super().__init__(files, train_ids)
-        ordered = sorted((_code(color), raw) for color, raw in color_ids.items())
+        ordered = sorted((_code(color), train_id) for color, train_id in color_ids.items())
         self.codes = np.array([code for code, _ in ordered], np.int32)
-        self.code_ids = np.array([raw for _, raw in ordered], np.uint16)
+        self.code_ids = np.array([train_id for _, train_id in ordered], np.uint8)
+        self.has_greys = any(len({*color}) == 1 for color in color_ids)
 
-    def _labels(self, path: Path) -> NDArray[Any]:
-        image = decode(path)
-        if image.mode in COLOR_MODES:
-            return self._ids_of_colors(path, _codes(image))
-        ids = ids_of(path, image)
-        if image.mode == "P" and self.codes.size:
-            self._compare_palette(path, image, ids)
-        return ids
+    def _mask(self, path: Path, label: LabelFile) -> Pixels:
+        if label.mode in COLOR_MODES:
+            return self._mask_of_colors(path, label.values)
+        if label.mode == "LA" and self.codes.size:
+            label = replace(label, mode="L")
+        return super()._mask(path, label)
 
-    def _mask(self, path: Path, labels: NDArray[Any]) -> Pixels:
-        try:
-            return super()._mask(path, labels)
-        except RequestError as error:
-            raise RequestError(
-                error.fact,
-                error.kind,
-                "dataset.ids=[...] says which id each class has in the masks ([1,2] if they count "
-                "from 1, [0,255] for masks of black and white), dataset.ignore=[...] which ids "
-                "are ignored.",
-                error.files,
-            ) from None
-
-    def _ids_of_colors(self, path: Path, codes: Codes) -> NDArray[np.uint16]:
+    def _mask_of_colors(self, path: Path, codes: Codes) -> Pixels:
         if not self.codes.size:
             raise _without_table(path, codes)
-        places = np.searchsorted(self.codes, codes).clip(max=self.codes.size - 1)  # (H, W)
-        unknown = codes[self.codes[places] != codes]
+        mask = self._train_ids(codes)
+        unknown = codes[mask == UNMAPPED]
         if unknown.size:
             raise RequestError(
                 f"{path}: {_counted(unknown)} of no class.",
@@ -78,54 +76,47 @@ class ColorSource(FileSource):
                 "in between two classes come from smoothed edges: export without antialiasing.",
                 [path],
             )
-        ids: NDArray[np.uint16] = self.code_ids[places]
-        return ids
+        return mask
 
-    def _compare_palette(self, path: Path, image: Image.Image, ids: NDArray[Any]) -> None:
-        """Refuse a palette that names other classes than the indices do, as quantisation makes."""
-        palette = np.zeros((256, 3), np.int32)
-        stored = np.array(image.getpalette(), np.int32).reshape(-1, 3)
-        palette[: len(stored)] = stored
-        for raw in np.unique(ids):
-            code = _code(palette[raw])
-            place = int(np.searchsorted(self.codes, code))
-            if place == self.codes.size or self.codes[place] != code:
-                continue
-            meant = self.table[self.code_ids[place]]
-            if meant != self.table[raw]:
-                raise RequestError(
-                    f"{path}: index {raw} of the palette has the colour {_color(code)}, which is "
-                    f"another class in dataset.colors than index {raw} is.",
-                    "illegal_label",
-                    "Save the mask as RGB, if its colours are right; change dataset.colors, if "
-                    "its indices are.",
-                    [path],
-                )
+    def _is_open(self, label: LabelFile) -> bool:
+        by_color = self.has_greys if label.shown is None else bool(self.codes.size)
+        return by_color or super()._is_open(label)
+
+    def _readings(self, path: Path, label: LabelFile, used: NDArray[Any]) -> list[Reading]:
+        readings = super()._readings(path, label, used)
+        if not self.codes.size:
+            return readings
+        if label.shown is None:
+            codes = used.astype(np.int32) * 0x010101
+        else:
+            known = np.zeros((256, 3), np.int32)  # an index without an entry is black
+            known[: len(label.shown)] = label.shown
+            codes = known[used] @ np.array([1 << 16, 1 << 8, 1], np.int32)
+        colors = Reading(AS_COLOR, codes, self._train_ids(codes))
+        is_whole = not (colors.train_ids == UNMAPPED).any()
+        if label.shown is not None and not is_grey(label.shown):
+            _refuse_contradiction(path, readings[0], colors)
+        # Of a file that stores few greys, the table says what each of them is shown for.
+        return [*(readings[:1] if is_whole else readings), colors]
+
+    def _train_ids(self, codes: Codes) -> Pixels:
+        places = np.searchsorted(self.codes, codes).clip(max=self.codes.size - 1)
+        return np.where(self.codes[places] == codes, self.code_ids[places], np.uint8(UNMAPPED))
 
 
-def refuse_black_and_white(split: str, masks: Sequence[Path]) -> None:
-    """Refuse masks of 0 and 255 where 255 is ignored: legal ids, from which nothing is learned.
-
-    Raises:
-        RequestError: No mask of the split holds another id; most do, the first one already.
-    """
-    seen: set[int] = set()
-    for path in masks:
-        image = decode(path)
-        if image.mode in COLOR_MODES:
-            return
-        seen |= {*np.unique(ids_of(path, image)).tolist()}
-        if seen - {0, 255}:
-            return
-    if 255 in seen:
-        complain(
-            RequestError(
-                f"All {len(masks)} masks of {split} hold the ids 0 and 255 alone, as black and "
-                "white ones do, and 255 is ignored.",
-                "mask_0_255",
-                "If white is a class of its own: dataset.ids=[0,255] dataset.ignore=null",
-                masks,
-            )
+def _refuse_contradiction(path: Path, indices: Reading, colors: Reading) -> None:
+    """Refuse a palette that names other classes than the indices do, as quantisation makes."""
+    if (indices.train_ids == UNMAPPED).any():
+        return
+    differ = (colors.train_ids != UNMAPPED) & (colors.train_ids != indices.train_ids)
+    for index, code in zip(indices.ids[differ], colors.ids[differ], strict=True):
+        raise RequestError(
+            f"{path}: index {index} of the palette has the colour {_color(int(code))}, which is "
+            f"another class in dataset.colors than index {index} is.",
+            "illegal_label",
+            "Save the mask as RGB, if its colours are right; change dataset.colors, if its "
+            "indices are.",
+            [path],
         )
 
 
@@ -141,14 +132,8 @@ def _without_table(path: Path, codes: Codes) -> RequestError:
     )
 
 
-def _codes(image: Image.Image) -> Codes:
-    """The colours (H, W) as numbers 0xRRGGBB."""
-    rgb = np.asarray(image.convert("RGB")).astype(np.int32)  # (H, W, 3)
-    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-
-
-def _code(color: Sequence[int] | NDArray[Any]) -> int:
-    return int(color[0]) << 16 | int(color[1]) << 8 | int(color[2])
+def _code(color: Sequence[int]) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]
 
 
 def _color(code: int) -> str:

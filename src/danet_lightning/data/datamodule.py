@@ -1,6 +1,7 @@
 """The base of every data set: augmentation, samplers and loaders. A leaf says where images are."""
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from danet_lightning.data.loader import SegmentationLoader, TrainingLoader, core
 from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.transforms import training_transform
 from danet_lightning.errors import RequestError
+from danet_lightning.file_names import expanded
 
 Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
 
@@ -211,12 +213,13 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def _cache_options(self) -> tuple[list[Path], int]:
         """The folders a cache may lie in, and the processes that build one."""
         root = getattr(self, "root", None)
-        places = [Path(root) / ".danet_cache"] if isinstance(root, str | Path) else []
-        places.append(Path("~/.cache/danet_lightning"))
+        places = [expanded(root) / ".danet_cache"] if isinstance(root, str | Path) else []
+        with suppress(RuntimeError):  # a user of no name, as in some containers, has no home
+            places.append(Path.home() / ".cache" / "danet_lightning")
         if self.cache_dir is not None:
-            places = [Path(self.cache_dir)]
+            places = [expanded(self.cache_dir)]
         # One process of a machine builds for all of them.
-        return [place.expanduser() for place in places], cores() if self.workers else 0
+        return places, cores() if self.workers else 0
 
     def _loader_options(self) -> dict[str, Any]:
         workers = self._workers()

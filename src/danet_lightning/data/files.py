@@ -10,15 +10,20 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from danet_lightning import images
 from danet_lightning.data.dataset import Pixels
+from danet_lightning.data.label_file import (
+    LabelFile,
+    colors_instead_of_ids,
+    read_label,
+    with_remedy,
+)
+from danet_lightning.data.label_readings import Reading, ambiguous, id_readings, is_grey
 from danet_lightning.data.release import read_mat
 from danet_lightning.errors import RequestError
 
-LABEL_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
-REMEDY = "Copy the file again if it is damaged, remove it from the data set if it is no image."
+ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
 UNMAPPED = 254  # marks, inside a label table, the ids that the data set does not have
 
 
@@ -34,6 +39,14 @@ class FileSource:
     Raises:
         ValueError: `train_ids` maps to something that is no train id.
     """
+
+    # What to do about labels that are no class, and about files that can be read in two ways.
+    illegal = (
+        "Usual causes: a 0/255 mask (write class indices, 0 and 1), an RGB mask saved as grey "
+        "(write class indices instead of colours), labels counted from 1 (subtract 1), or the "
+        "labels of another data set."
+    )
+    ambiguous = "Save the labels as 8-bit grey, without a palette."
 
     def __init__(
         self,
@@ -65,17 +78,17 @@ class FileSource:
                 id outside `train_ids`.
         """
         _, image_path, label_path = self.files[index]
-        image, labels = read_image(image_path), self._labels(label_path)
-        if image.shape[:2] != labels.shape:
+        image, label = read_image(image_path), self._label(label_path)
+        if image.shape[:2] != label.values.shape:
             raise RequestError(
                 f"Image and label differ in size: {image_path} is {_size(image)}, {label_path} is "
-                f"{_size(labels)}.",
+                f"{_size(label.values)}.",
                 "size_mismatch",
                 "Export the labels at the image's stored size (an EXIF rotation is applied to "
                 "neither).",
                 (image_path, label_path),
             )
-        return image, self._mask(label_path, labels)
+        return image, self._mask(label_path, label)
 
     def read_mask(self, index: int) -> Pixels:
         """Return the train ids (H, W) alone.
@@ -84,31 +97,64 @@ class FileSource:
             RequestError: As `read`, of what concerns the label file.
         """
         path = self.files[index][2]
-        return self._mask(path, self._labels(path))
+        return self._mask(path, self._label(path))
 
-    def _mask(self, path: Path, labels: NDArray[Any]) -> Pixels:
-        if labels.dtype == np.uint8:  # a third of numpy's time, which counts beside the decoding
-            mask: Pixels = np.asarray(cv2.LUT(labels, self.table[:256]))
+    def _label(self, path: Path) -> LabelFile:
+        if self.variable and path.suffix == ".mat":
+            return LabelFile(read_mat(path, self.variable))
+        return read_label(path)
+
+    def _mask(self, path: Path, label: LabelFile) -> Pixels:
+        if label.mode not in ID_MODES:
+            raise colors_instead_of_ids(path, label.mode)
+        if label.values.dtype == np.uint8:  # a third of numpy's time, beside the decoding
+            mask: Pixels = np.asarray(cv2.LUT(label.values, self._lut(path, label)))
         else:
-            mask = self.table.take(labels, mode="clip")
+            mask = self.table.take(label.values)
         if (mask == UNMAPPED).any():
-            raise self._illegal(path, labels, labels[mask == UNMAPPED])
+            raise self._illegal(path, label.values, mask == UNMAPPED)
         return mask
 
-    def _labels(self, path: Path) -> NDArray[Any]:
-        return read_mat(path, self.variable) if path.suffix == ".mat" else read_labels(path)
+    def _lut(self, path: Path, label: LabelFile) -> Pixels:
+        """The train id (256,) of every value that may be stored."""
+        if not self._is_open(label):
+            return self.table[:256]
+        counts = cv2.calcHist([label.values], [0], None, [256], [0, 256]).ravel()
+        used = np.flatnonzero(counts)
+        readings = self._readings(path, label, used)
+        legal = [each for each in readings if not (each.train_ids == UNMAPPED).any()]
+        if not legal:
+            ids = readings[0].ids[np.searchsorted(used, label.values)]
+            raise self._illegal(path, ids, self.table[ids] == UNMAPPED, readings[0].how)
+        for other in legal[1:]:
+            if (other.train_ids != legal[0].train_ids).any():
+                raise ambiguous(path, legal[0], other, counts[used], self.ambiguous)
+        lut = np.full(256, UNMAPPED, np.uint8)
+        lut[used] = legal[0].train_ids
+        return lut
 
-    def _illegal(self, path: Path, labels: NDArray[Any], found: NDArray[Any]) -> RequestError:
+    def _is_open(self, label: LabelFile) -> bool:
+        """Whether a file can be read in another way than by the ids that it stores."""
+        return label.shown is not None and is_grey(label.shown)
+
+    def _readings(self, path: Path, label: LabelFile, used: NDArray[Any]) -> list[Reading]:
+        """What the used values may mean: one way to read them at least."""
+        ways = id_readings(path, label, used)
+        return [Reading(how, ids, self.table[ids]) for how, ids in ways.items()]
+
+    def _illegal(
+        self, path: Path, labels: NDArray[Any], where: NDArray[Any], how: str = "as stored"
+    ) -> RequestError:
+        found = labels[where]
         ids = np.unique(found)
         only_0_255 = ids.tolist() == [255] and bool(((labels == 0) | (labels == 255)).all())
         shown = ", ".join(str(value) for value in ids[:8]) + (", ..." if len(ids) > 8 else "")
         share = f"{found.size} {'pixel' if found.size == 1 else 'pixels'}"
+        share += "" if how == "as stored" else f", {how} by its palette"
         return RequestError(
             f"{path}: label {shown} ({share}) is outside the allowed {_ranges(self.allowed)}.",
             "mask_0_255" if only_0_255 else "illegal_label",
-            "Usual causes: a 0/255 mask (write class indices, 0 and 1), an RGB mask saved as grey "
-            "(write class indices instead of colours), labels counted from 1 (subtract 1), or "
-            "the labels of another data set.",
+            self.illegal,
             [path],
         )
 
@@ -121,50 +167,8 @@ def read_image(path: Path) -> Pixels:
     """
     try:
         return images.read_image(path, upright=False)
-    except ValueError as error:
-        raise RequestError(f"{error}.", "unreadable", REMEDY, [path]) from error
-
-
-def read_labels(path: Path) -> NDArray[Any]:
-    """Read the class ids (H, W) of a label file; of a palette image the indices.
-
-    Raises:
-        RequestError: The file is missing, damaged, or holds colours instead of ids.
-    """
-    return ids_of(path, decode(path))
-
-
-def ids_of(path: Path, image: Image.Image) -> NDArray[Any]:
-    """Return the class ids (H, W) of a decoded label file; of a palette image the indices.
-
-    Raises:
-        RequestError: It holds colours instead of ids.
-    """
-    if image.mode not in LABEL_MODES:
-        raise RequestError(
-            f"{path}: a label file holds one class index for each pixel, and this is an image of "
-            f"{len(image.getbands())} channels ({image.mode}).",
-            "colour_mask",
-            "Convert its colours to class indices and save them as an 8-bit grey or palette PNG.",
-            [path],
-        )
-    labels = np.asarray(image)
-    return labels.astype(np.uint8) if labels.dtype == bool else labels
-
-
-def decode(path: Path) -> Image.Image:
-    """Return an image file as Pillow decodes it, whole.
-
-    Raises:
-        RequestError: The file is missing or damaged.
-    """
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            image.load()  # decodes everything, so a truncated file is found here
-    except Exception as error:  # a damaged file makes decoders fail in every possible way
-        text = f"{path} cannot be read as an image: {error}."
-        raise RequestError(text, "unreadable", REMEDY, [path]) from error
-    return image
+    except RequestError as error:
+        raise with_remedy(error) from error
 
 
 def _size(pixels: NDArray[Any]) -> str:

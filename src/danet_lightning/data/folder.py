@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
-from danet_lightning.data.colors import ColorSource, refuse_black_and_white
+from danet_lightning.data.black_and_white import look_for_black_and_white
+from danet_lightning.data.colors import ColorSource
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
 from danet_lightning.data.inspection import running
@@ -17,6 +18,7 @@ from danet_lightning.data.lists import pair_lines
 from danet_lightning.data.pairing import Triple, first_five, pair_by_name
 from danet_lightning.data.release import require_folder
 from danet_lightning.errors import RequestError
+from danet_lightning.file_names import expanded, stored_path
 
 LAYOUT = """\
 Your own images are expected as dataset.root/{train,val}/images/ and, by the same names, masks \
@@ -24,6 +26,7 @@ Your own images are expected as dataset.root/{train,val}/images/ and, by the sam
   dataset.images=images/{split} dataset.masks=masks/{split}
   dataset.images=images dataset.masks=masks dataset.val_fraction=0.2   without folders of splits
   dataset.image_suffix=_rgb dataset.mask_suffix=_mask   names that differ
+  dataset.images={split} dataset.masks={split} dataset.mask_suffix=_mask   side by side: Roboflow
   dataset.list_file={split}.txt   lines of an image and its mask, relative to dataset.root"""
 
 PARTNER = (
@@ -48,7 +51,8 @@ class Folder(SegmentationDataModule):
         root: The folder.
         classes: Names of the classes, in the order of their train ids.
         images: Where images lie below the root, sub-folders included; {split} stands for train,
-            val and test. Without {split}, all images are one pool; see `val_fraction`.
+            val (or valid, or validation) and test. Without {split}, all images are one pool; see
+            `val_fraction`.
         masks: Where masks lie, by the images' paths there.
         image_suffix: What is taken off the end of image names before they are compared.
         mask_suffix: What is taken off the end of mask names. Files that end otherwise are passed
@@ -56,7 +60,8 @@ class Folder(SegmentationDataModule):
         list_file: A list below the root, in place of `images` and `masks`: "image mask" on each
             line, relative to the root. It may have {split} as well.
         val_fraction: The share of the pool, or else of train, that is val instead. Which images
-            is a function of `split_seed` and an image's path alone, so another image moves none.
+            is a function of `split_seed` and an image's path alone, whatever the Unicode form of
+            its name, so another image moves none.
         split_seed: Seed of that choice.
         ids: The id of each class in the masks; None: 0, 1, 2 ...
         colors: The colour of each class, in masks of colours and in what is drawn; None: masks
@@ -118,12 +123,12 @@ class Folder(SegmentationDataModule):
         files = self._files(split)
         if split == "train":
             self._refuse_shared(files)
-        if self.legend.train_ids.get(255) == 255:
-            refuse_black_and_white(split, [mask for _, _, mask in files])
-        return ColorSource(files, self.legend.train_ids, self.legend.color_ids)
+        source = ColorSource(files, self.legend.train_ids, self.legend.color_ids)
+        look_for_black_and_white(source, split)
+        return source
 
     def _files(self, split: str) -> list[Triple]:
-        root = require_folder(Path(self.root).expanduser(), LAYOUT)
+        root = require_folder(stored_path(expanded(self.root)), LAYOUT)
         if self.val_fraction is not None and split != "test":
             return self._share(root, split)
         if "{split}" not in self.place:
@@ -135,9 +140,9 @@ class Folder(SegmentationDataModule):
 
     def _pairs(self, root: Path, split: str) -> list[Triple]:
         if self.list_file is not None:
-            return pair_lines(root / _filled(self.list_file, split), root, LAYOUT)
-        images = require_folder(root / _filled(self.image_pattern, split), LAYOUT)
-        masks = require_folder(root / _filled(self.mask_pattern, split), LAYOUT)
+            return pair_lines(_place(root, self.list_file, split), root, LAYOUT)
+        images = require_folder(_place(root, self.image_pattern, split), LAYOUT)
+        masks = require_folder(_place(root, self.mask_pattern, split), LAYOUT)
         is_shared = "{split}" in self.image_pattern and "{split}" not in self.mask_pattern
         files = pair_by_name(images, masks, *self.suffixes, extra_labels=is_shared, remedy=PARTNER)
         if not files:
@@ -145,7 +150,7 @@ class Folder(SegmentationDataModule):
         return files
 
     def _share(self, root: Path, split: str) -> list[Triple]:
-        val = root / _filled(self.place, "val")
+        val = _place(root, self.place, "val")
         if "{split}" in self.place and val.exists():
             raise RequestError(
                 f"dataset.val_fraction={self.val_fraction} sets images of train apart for "
@@ -162,7 +167,8 @@ class Folder(SegmentationDataModule):
         return chosen
 
     def _is_val(self, name: str) -> bool:
-        digest = hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
+        text = f"{self.split_seed}/{name}"  # of a name that is no UTF-8, its bytes
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8]) < (self.val_fraction or 0) * 2**64
 
     def _refuse_shared(self, train: Sequence[Triple]) -> None:
@@ -178,5 +184,10 @@ class Folder(SegmentationDataModule):
             )
 
 
-def _filled(pattern: str, split: str) -> str:
-    return pattern.replace("{split}", split)  # other braces may be part of a name
+def _place(root: Path, pattern: str, split: str) -> Path:
+    """Where a split lies; the one for validation may be called valid, as in Roboflow's exports."""
+    names = ("val", "valid", "validation") if split == "val" else (split,)
+    # not str.format: other braces may be part of a name
+    places = [root / pattern.replace("{split}", name) for name in names]
+    places = [stored_path(place) for place in places]
+    return next((place for place in places if place.exists()), places[0])

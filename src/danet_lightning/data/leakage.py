@@ -1,6 +1,7 @@
 """The same image in two splits, whatever its name."""
 
 import filecmp
+import stat
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,9 +37,11 @@ def _by_size(paths: Sequence[Path]) -> dict[int, list[Path]]:
     sizes = defaultdict(list)
     for path in paths:
         try:
-            sizes[path.stat().st_size].append(path)
+            state = path.stat()
         except OSError as error:
             raise _unreadable(path, error) from error
+        if stat.S_ISREG(state.st_mode):  # opening a pipe might wait for ever
+            sizes[state.st_size].append(path)
     return sizes
 
 

@@ -7,7 +7,6 @@ from danet_lightning.data.release import voc_colors
 from danet_lightning.errors import RequestError
 
 Color = tuple[int, int, int]
-IGNORED_COLOR = 65535  # the id that ignored colours are given; no class has it
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Legend:
     Attributes:
         palette: One RGB colour for each class.
         train_ids: The train id of every id that a mask may hold; 255 is ignored.
-        color_ids: The id of every colour that a mask may hold; empty: no mask has colours.
+        color_ids: The train id of every colour that a mask may hold; empty: no mask has colours.
     """
 
     palette: tuple[Color, ...]
@@ -57,10 +56,9 @@ def legend(
     _check_not_ignored(classes, own_colors, ignored_colors)
     train_ids = {raw: train_id for train_id, raw in enumerate(own_ids)}
     train_ids |= dict.fromkeys(ignored_ids, 255)
-    if ignored_colors:
-        train_ids[IGNORED_COLOR] = 255
-    color_ids = dict(zip(own_colors, own_ids, strict=True)) if colors is not None else {}
-    color_ids |= dict.fromkeys(ignored_colors, IGNORED_COLOR)
+    named = own_colors if colors is not None else ()
+    color_ids = {color: train_id for train_id, color in enumerate(named)}
+    color_ids |= dict.fromkeys(ignored_colors, 255)
     return Legend(own_colors, train_ids, color_ids)
 
 

@@ -7,6 +7,7 @@ from danet_lightning.data.inspection import complain
 from danet_lightning.data.pairing import Triple, first_five, path_id
 from danet_lightning.data.release import read_lines
 from danet_lightning.errors import RequestError
+from danet_lightning.file_names import Listings, is_utf_8, stored_path
 
 
 def pair_listed(
@@ -39,7 +40,8 @@ def pair_listed(
 def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
     """Pair what a list names: an image and its label on each line, relative to a folder.
 
-    A tab or, where there is none, any space stands between the two.
+    A tab or, where there is none, any space stands between the two. The Unicode form of a name need
+    not be that of the disk.
 
     Args:
         path: The list.
@@ -56,8 +58,12 @@ def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
     """
     found: dict[str, tuple[Path, Path]] = {}
     missing = []
+    listings: Listings = {}
     for number, line in enumerate(read_lines(path, layout), 1):
-        words = [word.strip() for word in (line.split("\t") if "\t" in line else line.split())]
+        parts = (
+            line.split("\t") if "\t" in line else line.split(" ")
+        )  # a name may have other spaces
+        words = [word.strip(" ") for word in parts if word.strip(" ")]
         if len(words) != 2:
             raise RequestError(
                 f"{path}, line {number} that is not blank: {line.strip()!r} is no pair. Write the "
@@ -65,8 +71,11 @@ def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
             )
         name = path_id(PurePath(words[0]))
         if name in found:
-            raise RequestError(f"{path} lists {words[0]} twice. Remove one of the lines.")
-        image, label = root / words[0], root / words[1]
+            raise RequestError(
+                f"{path} lists {words[0]} twice, or another image of its name without suffix. "
+                "Remove one of the lines."
+            )
+        image, label = (stored_path(root / word, listings) for word in words)
         found[name] = image, label
         missing += [each for each in (image, label) if not each.is_file()]
     if missing:
@@ -75,6 +84,8 @@ def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
             f"{first_five([str(each) for each in missing])}."
         )
         remedy = "Add them or remove their lines; paths are relative to dataset.root."
+        if not all(is_utf_8(str(each)) for each in missing):
+            remedy += " The list is not in UTF-8: convert it, unless the names on the disk are not."
         complain(RequestError(text, "missing_partner", remedy, missing))
     absent = {*missing}
     return [(name, *pair) for name, pair in found.items() if not absent & {*pair}]
@@ -86,8 +97,10 @@ def _find_all(
     parts = [str(place).rpartition("*") for place in places]
     found: dict[str, Path] = {}
     missing: dict[str, Path] = {}
+    listings: Listings = {}
     for name in names:
-        candidates = [Path(f"{before}{name}{after}") for before, _, after in parts]
+        typed = [Path(f"{before}{name}{after}") for before, _, after in parts]
+        candidates = [stored_path(path, listings) for path in typed]
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
             missing[name] = candidates[0]

@@ -4,6 +4,7 @@ H, W: height and width of an image in pixels.
 """
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from danet_lightning.data.inspection import running
+from danet_lightning.data.label_file import ids_of_numbers
 from danet_lightning.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -60,18 +62,23 @@ def read_names(path: Path, layout: str) -> list[str]:
 
 
 def read_lines(path: Path, layout: str) -> list[str]:
-    """Read the lines of a list that are not blank.
+    """Read the lines of a list that are not blank, of names that are no UTF-8 the bytes.
 
     Raises:
         RequestError: The list is missing or is no text; the message adds `layout`.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except FileNotFoundError:
         raise RequestError(f"There is no list {path.absolute()}.\n{layout}", "absent") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RequestError(f"{path} cannot be read as a list of names: {error}.") from error
-    return [line for line in lines if line.strip()]
+    if "\0" in text:
+        raise RequestError(
+            f"{path} cannot be read as a list of names: it is UTF-16 or no text. Save it in UTF-8."
+        )
+    # not str.splitlines, for which many a character of a name is the end of a line
+    return [line for line in re.split(r"\r\n?|\n", text) if line.strip()]
 
 
 def check_count(dataset: str, split: str, found: int, published: Mapping[str, int]) -> None:
@@ -163,12 +170,12 @@ def _ids(path: Path, variable: str, value: Any) -> NDArray[Any]:
     labels = np.asarray(value)
     if labels.ndim != 2 or labels.dtype.kind not in "biuf":
         text = f"{path}: {variable} is no label map, one number for each pixel."
-        raise RequestError(text, "colour_mask", files=[path])
-    # MATLAB's default type is double, and taking a table's values at -1 would give those at 0.
-    if not ((labels >= 0) & (labels < 2**16) & (labels == np.floor(labels))).all():
-        text = f"{path}: {variable} holds numbers that are no class ids (0..65535)."
-        raise RequestError(text, "illegal_label", files=[path])
-    return labels.astype(np.uint16)
+        remedy = "Save a matrix (H, W) of class ids under this name."
+        raise RequestError(text, "colour_mask", remedy, [path])
+    remedy = (
+        f"In MATLAB, give pixels without a label an ignored id, as {variable}({variable}<0)=255"
+    )
+    return ids_of_numbers(path, variable, labels, remedy)  # MATLAB's default type is double
 
 
 def _damaged(path: Path, error: Exception) -> RequestError:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from danet_lightning.data.archive import Archive
+from danet_lightning.data.black_and_white import look_for_black_and_white
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.dataset import Source
 from danet_lightning.data.files import FileSource
@@ -108,7 +109,9 @@ class Voc2012(SegmentationDataModule):
             names = _listed(voc, wanted)
         files = pair_listed(names, [voc / "JPEGImages" / "*.jpg"], masks, LAYOUT)
         check_count("VOC 2012", wanted, len(files), self.images)
-        return FileSource(files, TRAIN_IDS, variable="GTcls.Segmentation")
+        source = FileSource(files, TRAIN_IDS, variable="GTcls.Segmentation")
+        look_for_black_and_white(source, split)
+        return source
 
     def image_files(self, split: str) -> list[tuple[str, Path]]:
         """Return (id, image) for the images of a split; test's list comes with VOC's test archive.
