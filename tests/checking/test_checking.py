@@ -83,6 +83,34 @@ def colours(root: Path) -> list[Path]:
     return [label(root, np.zeros((36, 48, 3), np.uint8))]
 
 
+def jpeg(root: Path) -> list[Path]:
+    path = root / "trainannot" / "train 003.png"
+    Image.new("L", (48, 36)).save(path, format="JPEG")
+    return [path]
+
+
+def greys_that_are_the_same(root: Path) -> list[Path]:
+    path = label(root, np.zeros((36, 48), np.uint8))
+    image = Image.fromarray(np.full((36, 48), 1, np.uint8))
+    image.putpalette([0] * 6)
+    image.save(path)
+    return [path]
+
+
+def pages(root: Path) -> list[Path]:
+    path = label(root, np.zeros((36, 48), np.uint8))
+    with Image.open(path) as image:
+        image.load()
+    image.save(path, save_all=True, append_images=[Image.new("L", (48, 36), 1)])
+    return [path]
+
+
+def twelve_bits(root: Path) -> list[Path]:
+    path = root / "train" / "train 001.png"
+    Image.fromarray(np.full((36, 48), 4095, np.uint16)).save(path)
+    return [path]
+
+
 def other_size(root: Path) -> list[Path]:
     return [root / "train" / "train 003.jpg", label(root, np.zeros((18, 24), np.uint8))]
 
@@ -182,6 +210,10 @@ PLANTED: dict[Callable[[Path], list[Path]], tuple[str, str]] = {
     mask_of_0_and_255: ("mask_0_255", "label 255 (864 pixels)"),
     id_out_of_range: ("illegal_label", "label 12 (1728 pixels)"),
     colours: ("colour_mask", "3 channels (RGB)"),
+    jpeg: ("lossy_label", "JPEG"),
+    greys_that_are_the_same: ("illegal_label", "indices 0 and 1 of the palette are the same grey"),
+    pages: ("unreadable", "holds 2 pages"),
+    twelve_bits: ("unreadable", "below 4096"),
     other_size: ("size_mismatch", "is 48 x 36"),
     ignored_entirely: ("all_ignored", "every pixel"),
     turned: ("exif_rotation", "orientation 6"),

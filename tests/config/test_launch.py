@@ -211,6 +211,7 @@ def test_own_data_need_a_root_and_classes_and_fit_their_types() -> None:
     for value, part in {
         "classes=[road]": "must have at least 2 items",
         "classes=road": "must be a list",
+        "classes=[false,sky]": "entry 0 must be text, which names like no, null",
         "ids=[0,-1]": "entry 1 must be greater",
         "colors=[[0,0,0],[0,0,256]]": "entry 1 entry 2 must be less",
         "val_fraction=1": "must be less than 1",
@@ -229,7 +230,8 @@ def test_class_names_are_unique() -> None:
     node = "dataset._target_=builtins.dict"  # one that takes anything, as a data set of one's own
     assert 'dataset.classes: ["sky", "sky"]' in refusal(node, "+dataset.classes=[sky,sky]")
     assert "dataset.classes: []" in refusal(node, "+dataset.classes=[]")
-    check_command_line("train", TrainConfig, [node, "+dataset.classes=[road,sky]"])
+    for classes in ("[road,sky]", '["no","1"]'):
+        check_command_line("train", TrainConfig, [node, f"+dataset.classes={classes}"])
 
 
 # ---- sweeps

@@ -73,8 +73,7 @@ def _rule(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{entry}is missing"
     if detail["type"] == "string_type" and entry:  # of a list of names
-        rule = 'must be text; quote a name that YAML takes for something else: "no", "null", "1"'
-        return entry + rule
+        return f'{entry}must be text, which names like no, null and 1 are in quotes: ["no","1"]'
     message = str(detail["msg"]).removeprefix("Value error, ").replace(" after validation", "")
     message = message.replace("a valid array", "a list").replace("an object", "a mapping of keys")
     return entry + re.sub(r"^\w+ should", "must", message)
