@@ -139,7 +139,7 @@ def interrupt(monkeypatch, error: BaseException, after: int = 1) -> None:
     open_file, opened = Path.open, []
 
     def failing(path: Path, mode: str = "r", *args, **options):
-        if mode == "wb":
+        if mode == "xb":
             opened.append(path)
             if len(opened) > after:
                 raise error
