@@ -3,6 +3,7 @@
 H, W: the image's own size.
 """
 
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -21,6 +22,7 @@ from danet_lightning.errors import RequestError
 from danet_lightning.images import find_images, read_image
 from danet_lightning.inference import segment
 from danet_lightning.pictures import Palette, overlay
+from danet_lightning.writing import write_atomically
 
 
 class Job(NamedTuple):
@@ -164,7 +166,8 @@ def predict_images(
         the device's memory.
 
     Raises:
-        RequestError: opacity out of range, or an output cannot be written.
+        RequestError: opacity out of range.
+        RunError: an output cannot be written.
     """
     if not 0 <= opacity <= 1:
         raise RequestError(f"opacity={opacity}: give a number from 0 (image) to 1 (classes only).")
@@ -223,11 +226,9 @@ def _write_index(job: Job, mask: NDArray[np.uint8], palette: Palette | None) -> 
 
 
 def _save(picture: Image.Image, path: Path, job: Job) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
-    except OSError as error:
-        raise RequestError(
-            f"output={path.parent} cannot be written: {error.strerror or error}. The images "
-            f"before {job.image} are done."
-        ) from error
+    write_atomically(
+        path,
+        lambda file: picture.save(file, "PNG"),
+        f"{path}: the images before {job.image} are done, this one",
+        f".{os.getpid()}.part",  # another command may predict into the same folder
+    )

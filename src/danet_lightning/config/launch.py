@@ -30,6 +30,7 @@ from danet_lightning.config.overrides import (
     quoted,
 )
 from danet_lightning.config.processes import (
+    find_temporary_folder,
     one_configuration,
     rank,
     started_outside,
@@ -39,6 +40,7 @@ from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
 from danet_lightning.config.schema import CommandConfig, problems
 from danet_lightning.config.sweep import point, repetition, score, sweep
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.writing import machine_errors
 
 VERSION_BASE = "1.3"
 
@@ -73,17 +75,19 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
         with point(run_dir) if is_point else told():
             validate(config, form)  # again: a sampling sweeper makes up its points as it goes
             own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
-            with own, one_configuration(task.__name__, config, run_dir):
+            find_temporary_folder()
+            with own, machine_errors(run_dir), one_configuration(task.__name__, config, run_dir):
                 task(config, run_dir)
             return score(run_dir) if is_point else None
 
     run = hydra.main(str(conf_dir()), task.__name__, VERSION_BASE)(job)
     try:
+        require_working_folder()
         chosen = check_command_line(task.__name__, form)
         if chosen is None or rank():  # the first process has the folder for all
             run()
             return
-        with occupied(chosen) as folder:  # before Hydra writes into it
+        with machine_errors(chosen.path), occupied(chosen) as folder:  # before Hydra writes there
             again = repetition(task.__name__, folder)
             # once for all jobs, wherever they run
             insert(f"hydra.{chosen.kind}.dir={quoted(str(folder))}")
@@ -92,6 +96,9 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     except KeyboardInterrupt:
         print("Interrupted; what was written stays in the run folder.", file=sys.stderr)
         sys.exit(130)
+    except RunError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except RequestError as error:
         refuse(error)
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
@@ -113,6 +120,20 @@ def told() -> Iterator[None]:
         print(f"process {rank()}: {text}" if rank() else text, file=sys.stderr)
         wait_for_first()
         sys.exit(2 if isinstance(error, RequestError) else 1)
+
+
+def require_working_folder() -> None:
+    """Paths are relative to it, and Python itself fails without.
+
+    Raises:
+        RequestError: It was removed after the shell has gone there.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise RequestError(
+            f"The folder in which this was started is gone ({error.strerror}); cd to another."
+        ) from None
 
 
 def conf_dir() -> Path:
