@@ -11,6 +11,7 @@ from danet_lightning.errors import RunError
 
 ROOM = "Make room there, then run the same command again."
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
+WORKERS = ("DataLoader worker (pid", "shared memory", "Too many open files", "of ancdata")
 REMEDIES = {  # by what the system says; a program that stops at these has found no fault of its own
     errno.ENOSPC: ROOM,
     errno.EDQUOT: ROOM,
@@ -45,21 +46,28 @@ def machine_errors(folder: Path) -> Iterator[None]:
         folder: What is written, as far as one can know.
 
     Raises:
-        RunError: A disk is full, broken, or cannot be written; a DataLoader's worker has died.
+        RunError: A disk is full, broken, or cannot be written; a DataLoader's worker has died, or
+            there is no memory that it could share.
     """
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise RunError(
+                f"{error.strerror}: raise the limit by `ulimit -n 4096`, or use fewer "
+                "dataset.workers, and run the same command again."
+            ) from error
         if error.errno not in DISK:
             raise
         raise RunError(refusal(error.filename or f"A file of {folder}", error)) from error
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker (pid"):
+    except RuntimeError as error:  # the text comes alone, or behind a worker's traceback
+        told = [line for line in str(error).splitlines() if any(text in line for text in WORKERS)]
+        if not told:
             raise
         raise RunError(
-            f"A process that reads images has ended: {str(error).partition('. ')[0]}. Was it out "
-            "of memory? Give more of it (shared memory too, in a container by --shm-size=8g), "
-            "or use dataset.workers=0, and run the same command again."
+            f"The processes that read images cannot go on: {told[-1].partition('. ')[0]}. Give "
+            "more memory (shared memory too, in a container by --shm-size=8g), or fewer "
+            "dataset.workers, 0 for none, and run the same command again."
         ) from error
 
 
