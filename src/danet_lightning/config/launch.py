@@ -1,6 +1,7 @@
 """Launch a command: compose its configuration, check it, call the task, explain what failed."""
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -40,7 +41,7 @@ from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
 from danet_lightning.config.schema import CommandConfig, problems
 from danet_lightning.config.sweep import point, repetition, score, sweep
 from danet_lightning.errors import RequestError, RunError
-from danet_lightning.writing import machine_errors
+from danet_lightning.writing import machine_errors, refusal
 
 VERSION_BASE = "1.3"
 
@@ -76,6 +77,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
             validate(config, form)  # again: a sampling sweeper makes up its points as it goes
             own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
             find_temporary_folder()
+            go_on_without_log()
             with own, machine_errors(run_dir), one_configuration(task.__name__, config, run_dir):
                 task(config, run_dir)
             return score(run_dir) if is_point else None
@@ -134,6 +136,23 @@ def require_working_folder() -> None:
         raise RequestError(
             f"The folder in which this was started is gone ({error.strerror}); cd to another."
         ) from None
+
+
+def go_on_without_log() -> None:
+    """Tell once that the log file cannot be written, where Python would print a traceback a line.
+
+    The console has all of it, and what cannot be done without fails by itself.
+    """
+
+    def lose(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+        logging.getLogger().removeHandler(handler)
+        error = sys.exc_info()[1]
+        reason = refusal(handler.baseFilename, error) if isinstance(error, OSError) else error
+        print(f"The log ends here: {reason}", file=sys.stderr)
+
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = functools.partial(lose, handler)  # type: ignore[method-assign]
 
 
 def conf_dir() -> Path:
