@@ -57,6 +57,9 @@ def machine_errors(folder: Path) -> Iterator[None]:
                 f"{error.strerror}: raise the limit by `ulimit -n 4096`, or use fewer "
                 "dataset.workers, and run the same command again."
             ) from error
+        if error.errno in (errno.EACCES, errno.EPERM) and error.filename:
+            text = f"{error.filename}: {error.strerror}. {REMEDIES[error.errno]}"
+            raise RunError(text) from error
         if error.errno not in DISK:
             raise
         raise RunError(refusal(error.filename or f"A file of {folder}", error)) from error

@@ -473,6 +473,18 @@ def test_no_folder_for_temporary_files(
     assert capfd.readouterr().err.startswith("TMPDIR: no folder for temporary files")
 
 
+def test_a_user_without_a_home(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs with a number for a user."""
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("HOME")
+    with monkeypatch.context() as patch:
+        patch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+        homes = []
+        assert start(fail=lambda config: homes.append(Path.home()))[0] == 0
+    assert homes[0].stat().st_mode & 0o777 == 0o700
+    assert homes[0].parent == Path(tempfile.gettempdir())
+
+
 def test_a_working_folder_that_is_gone(
     start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:

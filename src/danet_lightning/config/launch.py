@@ -31,6 +31,7 @@ from danet_lightning.config.overrides import (
     quoted,
 )
 from danet_lightning.config.processes import (
+    find_home,
     find_temporary_folder,
     one_configuration,
     rank,
@@ -77,6 +78,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
             validate(config, form)  # again: a sampling sweeper makes up its points as it goes
             own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
             find_temporary_folder()
+            find_home()
             go_on_without_log()
             with own, machine_errors(run_dir), one_configuration(task.__name__, config, run_dir):
                 task(config, run_dir)

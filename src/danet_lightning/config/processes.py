@@ -4,9 +4,12 @@ Lightning starts the others by the command line of the first, with which each wo
 configuration of its own: after a sweep's command line it would run the whole sweep.
 """
 
+import atexit
 import importlib.util
+import logging
 import multiprocessing.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,8 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from danet_lightning.errors import RequestError
 from danet_lightning.writing import writing
+
+log = logging.getLogger(__name__)
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where Lightning looks, in its order
 LEFT = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED")
@@ -72,6 +77,20 @@ def find_temporary_folder() -> None:
         f"TMPDIR={given} is too long a name for the sockets below it (of 103 bytes in all), and "
         "neither /tmp nor /var/tmp can be written. Set TMPDIR to a folder with a shorter name."
     )
+
+
+def find_home() -> None:
+    """Give a user without a home folder one until the end: W&B and others fail without any.
+
+    It is new and this user's own, as what lies in a home decides where a key is sent.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        home = tempfile.mkdtemp(prefix="danet-home-")
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
+        os.environ["HOME"] = home  # for the other processes too
+        log.warning("HOME is not set: what is downloaded lies in %s until the end only.", home)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Literal, NamedTuple, cast
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 from danet_lightning.preparing.storage import CHUNK
 
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -64,7 +64,7 @@ def open_members(archive: Path) -> Iterator[list[Member]]:
         else:
             path = PurePosixPath(archive.name)
             yield [Member(path, size, "file", lambda: archive.open("rb"))]
-    except RequestError:
+    except (RequestError, RunError):
         raise
     except Exception as error:  # a damaged file makes the readers fail in every possible way
         raise RequestError(
