@@ -195,6 +195,12 @@ def _who(path: Path) -> str:
         f"`{holder['command']}`, process {holder['pid']} on {holder['host']}, user "
         f"{holder['user']}, since {holder['since']}"
     )
-    if holder["host"] == socket.gethostname():
+    if holder["host"] == socket.gethostname() or _has_locks(path):
         return told
     return f"{told} (if it has ended there, remove {path.absolute()})"
+
+
+def _has_locks(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return _lock(file.fileno(), shared=True) is not None
+    return True

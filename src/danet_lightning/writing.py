@@ -2,6 +2,8 @@
 
 import errno
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from danet_lightning.errors import RunError
 
 ROOM = "Make room there, then run the same command again."
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
+AGAIN = "fewer workers (dataset.workers=0: none), and run the same command again."
 WORKERS = ("DataLoader worker (pid", "shared memory", "Too many open files", "of ancdata")
 REMEDIES = {  # by what the system says; a program that stops at these has found no fault of its own
     errno.ENOSPC: ROOM,
@@ -49,29 +52,43 @@ def machine_errors(folder: Path) -> Iterator[None]:
         RunError: A disk is full, broken, or cannot be written; a DataLoader's worker has died, or
             there is no memory that it could share.
     """
+    before = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:  # TensorBoard writes in a thread
+        told = _told(args.exc_value, folder)
+        print(told, file=sys.stderr) if told else before(args)
+
+    threading.excepthook = tell
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise RunError(
-                f"{error.strerror}: raise the limit by `ulimit -n 4096`, or use fewer "
-                "dataset.workers, and run the same command again."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM) and error.filename:
-            text = f"{error.filename}: {error.strerror}. {REMEDIES[error.errno]}"
-            raise RunError(text) from error
-        if error.errno not in DISK:
+    except (OSError, RuntimeError) as error:
+        told = _told(error, folder)
+        if told is None:
             raise
-        raise RunError(refusal(error.filename or f"A file of {folder}", error)) from error
-    except RuntimeError as error:  # the text comes alone, or behind a worker's traceback
-        told = [line for line in str(error).splitlines() if any(text in line for text in WORKERS)]
-        if not told:
-            raise
-        raise RunError(
-            f"The processes that read images cannot go on: {told[-1].partition('. ')[0]}. Give "
-            "more memory (shared memory too, in a container by --shm-size=8g), or fewer "
-            "dataset.workers, 0 for none, and run the same command again."
-        ) from error
+        raise RunError(told) from error
+    finally:
+        threading.excepthook = before
+
+
+def _told(error: BaseException | None, folder: Path) -> str | None:
+    """What the machine lacks, if it is that; the last line where a worker's traceback is before."""
+    match error:
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return f"{error.strerror}: raise the limit by `ulimit -n 4096`, or use {AGAIN}"
+        case OSError(errno=errno.EACCES | errno.EPERM, filename=str(name)):
+            return f"{name}: {error.strerror}. {REMEDIES[errno.EACCES]}"
+        case OSError() if error.errno in DISK:
+            return refusal(error.filename or f"A file of {folder}", error)
+        case RuntimeError():
+            lines = str(error).splitlines()
+            for line in lines[::-1]:
+                if any(text in line for text in WORKERS):
+                    return (
+                        f"The processes that read images cannot go on: {line.partition('. ')[0]}. "
+                        "Give more memory (shared memory too, in a container by --shm-size=8g), or "
+                        f"use {AGAIN}"
+                    )
+    return None
 
 
 def refusal(path: Path | str, error: OSError) -> str:

@@ -268,7 +268,7 @@ def test_archives_that_are_not_enough_are_told(publish, host, monkeypatch) -> No
 
 def test_a_second_command_on_the_same_folder_is_refused(publish, tmp_path) -> None:
     root = publish("camvid")
-    (tmp_path / root).mkdir(exist_ok=True)
+    (tmp_path / root).mkdir(parents=True, exist_ok=True)
     with (
         other(hold(tmp_path / root / ".prepare.lock")) as pid,
         pytest.raises(RequestError, match=f"another command prepares .*process {pid} on"),
