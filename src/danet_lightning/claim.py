@@ -5,6 +5,7 @@ drive. It is POSIX's, which a forked worker that outlives its process does not i
 """
 
 import errno
+import fcntl
 import getpass
 import json
 import os
@@ -16,11 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 3.0  # seconds for a process that was killed to be gone
 SETTLING = 1.0  # seconds after which, without locks, all see who took over last
@@ -87,8 +83,6 @@ def _take(path: Path) -> int | None:
 
 def _lock(descriptor: int, shared: bool) -> bool | None:
     """Whether this process has the lock now; None where there are none."""
-    if fcntl is None:
-        return None
     try:
         fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:

@@ -1,7 +1,6 @@
 """Launch a command: compose its configuration, check it, call the task, explain what failed."""
 
 import functools
-import logging
 import os
 import re
 import sys
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from danet_lightning.config.explanation import explain, refuse
+from danet_lightning.config.machine import require_working_folder, settle_in
 from danet_lightning.config.overrides import (
     check_choices,
     compose,
@@ -31,8 +31,6 @@ from danet_lightning.config.overrides import (
     quoted,
 )
 from danet_lightning.config.processes import (
-    find_home,
-    find_temporary_folder,
     one_configuration,
     rank,
     started_outside,
@@ -42,7 +40,7 @@ from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
 from danet_lightning.config.schema import CommandConfig, problems
 from danet_lightning.config.sweep import point, repetition, score, sweep
 from danet_lightning.errors import RequestError, RunError
-from danet_lightning.writing import machine_errors, refusal
+from danet_lightning.writing import FULL, machine_errors, refusal
 
 VERSION_BASE = "1.3"
 
@@ -77,9 +75,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
         with point(run_dir) if is_point else told():
             validate(config, form)  # again: a sampling sweeper makes up its points as it goes
             own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
-            find_temporary_folder()
-            find_home()
-            go_on_without_log()
+            settle_in()
             with own, machine_errors(run_dir), one_configuration(task.__name__, config, run_dir):
                 task(config, run_dir)
             return score(run_dir) if is_point else None
@@ -91,7 +87,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
         if chosen is None or rank():  # the first process has the folder for all
             run()
             return
-        with machine_errors(chosen.path), occupied(chosen) as folder:  # before Hydra writes there
+        with occupied(chosen) as folder:  # before Hydra writes there
             again = repetition(task.__name__, folder)
             # once for all jobs, wherever they run
             insert(f"hydra.{chosen.kind}.dir={quoted(str(folder))}")
@@ -100,7 +96,7 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     except KeyboardInterrupt:
         print("Interrupted; what was written stays in the run folder.", file=sys.stderr)
         sys.exit(130)
-    except RunError as error:
+    except RunError as error:  # of a point, that even the note of it cannot be written
         print(error, file=sys.stderr)
         sys.exit(1)
     except RequestError as error:
@@ -108,6 +104,10 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         if started:
             raise
+        if isinstance(error, OSError) and error.errno in FULL:
+            name = error.filename or "A file of run_dir"
+            print(refusal(name, error), file=sys.stderr)
+            sys.exit(1)
         refuse(error)
 
 
@@ -124,37 +124,6 @@ def told() -> Iterator[None]:
         print(f"process {rank()}: {text}" if rank() else text, file=sys.stderr)
         wait_for_first()
         sys.exit(2 if isinstance(error, RequestError) else 1)
-
-
-def require_working_folder() -> None:
-    """Paths are relative to it, and Python itself fails without.
-
-    Raises:
-        RequestError: It was removed after the shell has gone there.
-    """
-    try:
-        Path.cwd()
-    except OSError as error:
-        raise RequestError(
-            f"The folder in which this was started is gone ({error.strerror}); cd to another."
-        ) from None
-
-
-def go_on_without_log() -> None:
-    """Tell once that the log file cannot be written, where Python would print a traceback a line.
-
-    The console has all of it, and what cannot be done without fails by itself.
-    """
-
-    def lose(handler: logging.FileHandler, record: logging.LogRecord) -> None:
-        logging.getLogger().removeHandler(handler)
-        error = sys.exc_info()[1]
-        reason = refusal(handler.baseFilename, error) if isinstance(error, OSError) else error
-        print(f"The log ends here: {reason}", file=sys.stderr)
-
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handleError = functools.partial(lose, handler)  # type: ignore[method-assign]
 
 
 def conf_dir() -> Path:

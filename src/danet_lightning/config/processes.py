@@ -4,15 +4,10 @@ Lightning starts the others by the command line of the first, with which each wo
 configuration of its own: after a sweep's command line it would run the whole sweep.
 """
 
-import atexit
 import importlib.util
-import logging
-import multiprocessing.util
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,15 +19,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from danet_lightning.errors import RequestError
 from danet_lightning.writing import writing
-
-log = logging.getLogger(__name__)
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where Lightning looks, in its order
 LEFT = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED")
 RESOLVED = "resolved"  # beside what Hydra records of a job: config.yaml has its interpolations
-SOCKET_NAME = len("/pymp-12345678/listener-12345678")
 PATIENCE = 30.0  # seconds in which a process has to end after the others
 
 
@@ -47,50 +38,6 @@ def started_outside() -> bool:
         return True
     is_shell = os.environ.get("SLURM_JOB_NAME") in {"bash", "interactive"}  # Lightning's rule
     return int(os.environ.get("SLURM_NTASKS", 1)) > 1 and not is_shell
-
-
-def find_temporary_folder() -> None:
-    """Choose a folder for sockets, which processes of one job speak through, with a short name.
-
-    Python makes them below TMPDIR, and a socket's name has at most 107 bytes on Linux, 103 on
-    macOS. A child that then fails to open one would be waited for without end.
-
-    Raises:
-        RequestError: There is no folder for temporary files at all.
-    """
-    try:
-        given = tempfile.gettempdir()
-    except FileNotFoundError as error:
-        raise RequestError(
-            f"TMPDIR: no folder for temporary files can be written ({error.strerror}). Set TMPDIR "
-            "to one that can be."
-        ) from None
-    if len(os.fsencode(given)) + SOCKET_NAME <= 103:
-        return
-    for folder in ("/tmp", "/var/tmp"):
-        if os.access(folder, os.W_OK | os.X_OK):
-            tempfile.tempdir = folder  # for this one call, which keeps its answer
-            multiprocessing.util.get_temp_dir()
-            tempfile.tempdir = given
-            return
-    raise RequestError(
-        f"TMPDIR={given} is too long a name for the sockets below it (of 103 bytes in all), and "
-        "neither /tmp nor /var/tmp can be written. Set TMPDIR to a folder with a shorter name."
-    )
-
-
-def find_home() -> None:
-    """Give a user without a home folder one until the end: W&B and others fail without any.
-
-    It is new and this user's own, as what lies in a home decides where a key is sent.
-    """
-    try:
-        Path.home()
-    except RuntimeError:
-        home = tempfile.mkdtemp(prefix="danet-home-")
-        atexit.register(shutil.rmtree, home, ignore_errors=True)
-        os.environ["HOME"] = home  # for the other processes too
-        log.warning("HOME is not set: what is downloaded lies in %s until the end only.", home)
 
 
 @contextmanager
