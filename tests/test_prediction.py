@@ -8,7 +8,7 @@ from PIL import Image
 
 from danet_lightning import predict as command
 from danet_lightning.config.overrides import literal
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 from danet_lightning.prediction import choose_device, plan, predict_images, prepare_output
 from danet_lightning.protocols import MultiView
 
@@ -192,7 +192,7 @@ def test_output_that_becomes_unwritable(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     jobs = plan(str(tmp_path), str(tmp_path / "out"))
     (tmp_path / "out").touch()
-    with pytest.raises(RequestError, match=r"output=.*out cannot be written"):
+    with pytest.raises(RunError, match=r"out/a\.png: the images before .* are done, this one"):
         predict_images(StrongestColour(), jobs, CPU)
 
 
