@@ -1,5 +1,6 @@
 """Predictions for a split of a data set, also in the form that a benchmark's server takes."""
 
+import os
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,7 @@ class ServerFiles:
                     for path, name in names:
                         packed_tar.add(path, name)
 
-        write_atomically(target, write)
+        write_atomically(target, write, suffix=f".{os.getpid()}.part")  # as each prediction
         return target
 
 
