@@ -73,18 +73,24 @@ def test_of_many_that_take_over_at_once_one_has_it(
     path = tmp_path / "claim"
     with other(hold(path)):
         pass
-    children = []
+    children, (reading, writing) = [], os.pipe()
     for _ in range(8):
         if (pid := os.fork()) == 0:
             try:
                 with claimed(path, patience=0):
-                    time.sleep(2)  # longer than the others ask
+                    os.write(writing, b"1")
+                    time.sleep(600)  # until all have asked, and it is killed
             except HeldError:
-                os._exit(1)
+                os.write(writing, b"0")
             os._exit(0)
         children.append(pid)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
-    assert sorted(codes) == [0] + 7 * [1]
+    told = b""
+    while len(told) < len(children):
+        told += os.read(reading, 8)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert sorted(told) == sorted(b"00000001")
 
 
 def test_without_locks_another_host_is_believed_to_be_at_work(
