@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import SERVER
+from commands import SERVER, danet
+from trainings import TINY
 
 from danet_lightning.errors import RunError
 from danet_lightning.saving import AtomicCheckpointIO, save_atomically, write_atomically
+
+PICTURES = [argument for argument in TINY if argument != "~callbacks.pictures"]
 
 
 def test_nothing_is_written_anywhere_else(tmp_path, monkeypatch):
@@ -43,6 +46,43 @@ def test_full_disk_is_told_and_leaves_the_old_file(tmp_path):
         AtomicCheckpointIO().save_checkpoint({"global_step": 2, "x": torch.ones(9999)}, target)
     assert target.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("config.yaml.part", "metrics.csv.part", "predictions.png.part", "curves.png.part"),
+        *("last.ckpt.part", "best.ckpt.part", "results.json.part"),
+        *(".hydra/config.yaml", ".hydra/resolved.yaml"),
+    ],
+)
+def test_each_file_of_a_training_says_that_the_disk_is_full(tmp_path, file):
+    """And what the disk has by then stays; the same command goes on from it."""
+    path = tmp_path / "run" / file
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/dev/full")
+    failed = danet("train", *PICTURES, "run_dir=run", cwd=tmp_path)
+    assert failed.returncode == 1, failed.stderr
+    told = [line for line in failed.stderr.splitlines() if "No space left on device" in line]
+    assert len(told) == 1, failed.stderr
+    assert file.removesuffix(".part").removeprefix(".hydra/") in told[0] or "A file of" in told[0]
+    assert "Make room" in told[0]
+    assert "Traceback" not in failed.stderr
+    path.unlink(missing_ok=True)
+    assert danet("train", *PICTURES, "run_dir=run", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_training_goes_on_without_its_log(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.log").symlink_to("/dev/full")
+    done = danet("train", *PICTURES, "logger=wandb", "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("train.log cannot be written (No space left on device)") == 1
+    assert "Traceback" not in done.stderr
 
 
 def write_for_ever(target: Path) -> None:

@@ -24,7 +24,7 @@ def main() -> None:
         )
         sys.exit(2)
     sys.argv[:] = [f"{sys.argv[0]} {verb}", *rest]
-    sys.path.insert(0, str(Path.cwd()))  # as python -m does: a config may name your own modules
+    sys.path.insert(0, "")  # this folder, as python -m has it: a config may name your own modules
     runpy.run_module(f"danet_lightning.{verb}", run_name="__main__", alter_sys=True)
 
 

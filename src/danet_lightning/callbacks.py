@@ -19,6 +19,7 @@ from typing_extensions import override
 from danet_lightning.curves import curves
 from danet_lightning.metrics_file import MetricsFile
 from danet_lightning.pictures import contact_sheet, triptych
+from danet_lightning.writing import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -153,8 +154,7 @@ class Pictures(Callback):
         if not self._panels:
             return
         sheet = contact_sheet(self._panels)
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        sheet.save(self.run_dir / "predictions.png")
+        write_atomically(self.run_dir / "predictions.png", lambda file: sheet.save(file, "PNG"))
         if trainer.state.fn == "fit":
             self._track(trainer, sheet)
 

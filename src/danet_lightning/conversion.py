@@ -18,7 +18,8 @@ def convert(config: DictConfig) -> None:
 
     Raises:
         RequestError: the source cannot be used, does not belong to the data set, or the output
-            exists or cannot be written.
+            exists.
+        RunError: the output cannot be written.
     """
     output = Path(config.output).expanduser()
     if output.exists():
@@ -37,10 +38,7 @@ def convert(config: DictConfig) -> None:
         "state_dict": {f"net.{name}": tensor for name, tensor in net.state_dict().items()},
         "danet_lightning": metadata(described, facts),
     }
-    try:
-        save_atomically(checkpoint, output)
-    except OSError as error:
-        raise RequestError(f"output: {output.absolute()} cannot be written: {error}") from error
+    save_atomically(checkpoint, output)
     print(f"recognised  {found.title}: {_summary(found)}")
     print(f"written     {output}\nnext        danet evaluate ckpt_path={output}")
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from danet_lightning.writing import write_atomically
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -32,7 +34,7 @@ def curves(metrics: str | Path, picture: str | Path) -> None:
         ratio = epochs_per_step
         scale = (lambda step: step * ratio, lambda epoch: epoch / ratio)
         above.secondary_xaxis("top", functions=scale).set_xlabel("epoch")
-    figure.savefig(picture)
+    write_atomically(Path(picture), lambda file: figure.savefig(file, format="png"))
 
 
 def _read_metrics(path: Path) -> tuple[dict[str, dict[int, float]], float | None]:

@@ -10,7 +10,8 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
-from danet_lightning.saving import write_atomically
+from danet_lightning.errors import RunError
+from danet_lightning.writing import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class MetricsFile(Logger):
         """Save what is left."""
         try:
             self.save()
-        except OSError as error:  # the disk may be what the run failed of
+        except RunError as error:  # the disk may be what the run failed of
             if status == "success":
                 raise
             log.error(f"{self.path} misses its last rows: {error}")

@@ -4,6 +4,7 @@ H, W: the image's own size.
 """
 
 import errno
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,13 +19,13 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 from danet_lightning.file_names import expanded
 from danet_lightning.images import orientation, read_image
 from danet_lightning.inference import segment
 from danet_lightning.pictures import Palette, overlay
 from danet_lightning.prediction_plan import Job
-
+from danet_lightning.writing import refusal, write_atomically
 
 class Outcome(NamedTuple):
     """What became of the jobs.
@@ -98,7 +99,8 @@ def predict_images(
         memory, or have too long a name; and how many have an EXIF orientation.
 
     Raises:
-        RequestError: opacity out of range, or an output cannot be written.
+        RequestError: opacity out of range.
+        RunError: an output cannot be written.
     """
     if not 0 <= opacity <= 1:
         raise RequestError(f"opacity={opacity}: give a number from 0 (image) to 1 (classes only).")
@@ -164,32 +166,31 @@ def _write_index(job: Job, mask: NDArray[np.uint8], palette: Palette | None) -> 
 
 
 def _make_room(job: Job) -> bool:
-    """Make the folder of a job's outputs; whether the file system takes names as long as theirs.
+    """Make the folder of a job's outputs; False where the file system takes no names so long.
 
     Raises:
-        RequestError: The folder cannot be made.
+        RunError: The folder cannot be made.
     """
     try:
         job.mask.parent.mkdir(parents=True, exist_ok=True)
-        for path in (job.mask, job.overlay):
+        for path in (job.mask, job.overlay or job.mask):
             with suppress(FileNotFoundError):
-                (path or job.mask).lstat()
+                path.with_name(path.name + _part()).lstat()
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
-            raise _unwritable(job, error) from error
+            raise RunError(refusal(_failed(job.mask, job), error)) from error
         return False
     return True
 
 
 def _save(picture: Image.Image, path: Path, job: Job) -> None:
-    try:
-        picture.save(path)
-    except OSError as error:
-        raise _unwritable(job, error) from error
+    write_atomically(path, lambda file: picture.save(file, "PNG"), _failed(path, job), _part())
 
 
-def _unwritable(job: Job, error: OSError) -> RequestError:
-    return RequestError(
-        f"output={job.mask.parent} cannot be written: {error.strerror or error}. The images "
-        f"before {job.image} are done."
-    )
+def _part() -> str:
+    """The end of an unfinished file's name: another command may predict into the same folder."""
+    return f".{os.getpid()}.part"
+
+
+def _failed(path: Path, job: Job) -> str:
+    return f"{path}: the images before {job.image} are done, this one"

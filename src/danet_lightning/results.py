@@ -12,7 +12,7 @@ from torch import Tensor
 
 from danet_lightning import metrics
 from danet_lightning.provenance import git_commit
-from danet_lightning.saving import write_atomically
+from danet_lightning.writing import write_atomically
 
 if TYPE_CHECKING:
     from danet_lightning.module import EvaluationModule

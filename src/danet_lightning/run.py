@@ -29,6 +29,7 @@ from danet_lightning.provenance import dataset_facts, facts_for_module, metadata
 from danet_lightning.rebuilding import PROTOCOL
 from danet_lightning.results import report, track
 from danet_lightning.unsupported import refuse_unsupported
+from danet_lightning.writing import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ def fit(config: DictConfig, run_dir: Path) -> None:
             config.logger.tensorboard.purge_step = step
         trainer = build_trainer(config, logger=config.logger)
     if trainer.is_global_zero:
-        OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+        text = OmegaConf.to_yaml(config, resolve=True).encode()
+        write_atomically(run_dir / "config.yaml", lambda file: file.write(text))
         (run_dir / "results.json").unlink(missing_ok=True)  # of a shorter training
     track(trainer, module)
     join_group(trainer)

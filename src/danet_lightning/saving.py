@@ -1,7 +1,5 @@
 """Files that are either whole or not there."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,6 +7,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from danet_lightning.errors import RunError
+from danet_lightning.writing import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -26,42 +25,43 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             RunError: it cannot be written, for example because the disk is full.
         """
+        path = Path(path)
+        name = f"{path}: the checkpoint of step {checkpoint.get('global_step')}"
         try:
-            save_atomically(checkpoint, Path(path))
-        except OSError as error:
-            old = "The one before is still there" if Path(path).exists() else "There is none yet"
-            raise RunError(
-                f"{path}: the checkpoint of step {checkpoint.get('global_step')} cannot be written "
-                f"({error.strerror or error}). {old}. Make room, then run the same command again."
-            ) from error
+            save_atomically(checkpoint, path, name)
+        except RunError as error:
+            old = "The one before is still there" if path.exists() else "There is none yet"
+            raise RunError(f"{error} {old}.") from error
 
 
-def save_atomically(content: dict[str, Any], target: Path) -> None:
+def save_atomically(content: dict[str, Any], target: Path, name: str = "") -> None:
     """`torch.save`, after which there is the old file or the whole new one.
 
     Raises:
-        OSError: it cannot be written; the old file is still there.
+        RunError: it cannot be written; the old file is still there.
     """
 
     def write(file: BinaryIO) -> None:
+        kept = _Kept(file)
         try:
-            torch.save(content, file)
+            torch.save(content, kept)  # type: ignore[arg-type]
         except RuntimeError as error:  # torch's own text of a write that failed says nothing
-            file.flush()  # fails again, with the reason
-            raise OSError(str(error).splitlines()[0]) from error
+            raise kept.error or error from None
 
-    write_atomically(target, write)
+    write_atomically(target, write, name)
 
 
-def write_atomically(target: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file beside the target, flush it to the disk, rename it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+class _Kept:
+    """A file that remembers why a write of it failed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.flush = file.flush
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise

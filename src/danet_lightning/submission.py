@@ -1,12 +1,13 @@
 """Predictions for a split of a data set, also in the form that a benchmark's server takes."""
 
+import os
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -17,6 +18,7 @@ from danet_lightning.building import DATASET, build_over
 from danet_lightning.errors import RequestError
 from danet_lightning.file_names import expanded
 from danet_lightning.prediction_plan import Job
+from danet_lightning.writing import write_atomically
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,19 @@ class ServerFiles:
     def pack(self, jobs: Sequence[Job], output: Path) -> Path:
         """Pack the predictions; the archive is either whole or not there."""
         target = output.with_name(f"{output.name}.{self.archive}")
-        part = target.with_name(f"{target.name}.part")
         names = [(job.mask, job.mask.relative_to(output).as_posix()) for job in jobs]
-        try:
+
+        def write(file: BinaryIO) -> None:
             if self.archive == "zip":
-                with zipfile.ZipFile(part, "w") as packed:  # PNGs are compressed already
+                with zipfile.ZipFile(file, "w") as packed:  # PNGs are compressed already
                     for path, name in names:
                         packed.write(path, name)
             else:
-                with tarfile.open(part, "w:gz", compresslevel=1) as packed_tar:
+                with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as packed_tar:
                     for path, name in names:
                         packed_tar.add(path, name)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+
+        write_atomically(target, write, suffix=f".{os.getpid()}.part")  # as each prediction
         return target
 
 

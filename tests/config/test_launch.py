@@ -1,18 +1,25 @@
 """The command line: what is composed, what is refused and how, and how it ends."""
 
+import errno
 import itertools
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
+from holding import hold, other
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -314,6 +321,182 @@ def test_an_unwritable_run_folder(
     assert re.fullmatch(
         r"run_dir: cannot write file/\w+ \(Not a directory\); set run_dir=...\n", told
     )
+
+
+# ---- one run, one folder
+
+NOON = "2026-01-02_12-00-00"
+
+
+def test_runs_of_one_second_have_folders_of_their_own(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with freeze(monkeypatch):
+        folders = [Path(start(f"seed={seed}")[1][0].run_dir) for seed in range(3)]
+    assert [folder.name for folder in folders] == [NOON, f"{NOON}_2", f"{NOON}_3"]
+    assert {folder.parent for folder in folders} == {tmp_path / "runs" / "train"}
+    seeds = [OmegaConf.load(folder / ".hydra" / "config.yaml").seed for folder in folders]
+    assert seeds == [0, 1, 2]
+
+
+def test_sweeps_of_one_second_have_folders_of_their_own(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with freeze(monkeypatch):
+        for _ in range(2):
+            start("-m", "seed=1,2")
+    names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("sweeps/*/[01]")]
+    assert sorted(names) == [
+        f"sweeps/{name}/{job}" for name in (NOON, f"{NOON}_2") for job in (0, 1)
+    ]
+
+
+@contextmanager
+def freeze(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let all commands start in the same second."""
+
+    class Frozen:
+        @staticmethod
+        def now() -> datetime:
+            return datetime(2026, 1, 2, 12)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hydra.core.utils.datetime", Frozen)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("arguments", "held"),
+    [
+        (["run_dir=here"], "here"),
+        (["hydra.run.dir=here"], "here"),
+        (["-m", "sweep_dir=here", "seed=1,2"], "here"),
+        (["-m", "sweep_dir=here", "seed=1,2"], "here/1"),  # a run that a point's folder is given
+    ],
+    ids=" ".join,
+)
+def test_a_folder_in_use_is_refused_untouched_and_free_after_a_kill(
+    start: Any, tmp_path: Path, capfd: Any, arguments: list[str], held: str
+) -> None:
+    folder = tmp_path / held
+    folder.mkdir(parents=True)
+    (folder / "failed.json").write_text('{"of": "the first"}')
+    with other(hold(folder / ".in_use")) as pid:
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+        assert start(*arguments) == (2, [])
+        told = capfd.readouterr().err
+        key = "sweep_dir" if "-m" in arguments else "run_dir"
+        assert re.fullmatch(
+            rf"{key}: .*{held} is in use by `.*`, process {pid} on .*, user .*, since 20.*\. Wait "
+            rf"until that has ended, or choose another {key}\.\n",
+            told,
+        )
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert start(*arguments)[0] == 0
+    assert list(tmp_path.rglob(".in_use")) == []
+
+
+def test_other_processes_of_a_job_share_its_folder(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    with other(hold(tmp_path / "here" / ".in_use")):
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        assert start("run_dir=here", "hydra.output_subdir=null")[0] == 0
+
+
+def test_a_command_without_a_folder_of_its_own_claims_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "best.ckpt").touch()
+    arguments = [f"ckpt_path={tmp_path}/best.ckpt", "input=photos", "output=out"]
+    assert check_command_line("predict", PredictConfig, arguments) is None
+
+
+# ---- what a machine may refuse
+
+
+@pytest.mark.parametrize("file", [None, "/elsewhere/events"])
+def test_a_full_disk_that_other_code_meets_is_one_sentence(
+    start: Any, capfd: Any, file: str | None
+) -> None:
+    def fail(config: DictConfig) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    assert start("run_dir=here", fail=fail)[0] == 1
+    told = capfd.readouterr().err
+    name = file or r"A file of /.*/here"
+    assert re.fullmatch(rf"{name} cannot be written \(No space left on device\)\. Make .*\n", told)
+
+
+def test_a_worker_that_dies_is_one_sentence(start: Any, capfd: Any) -> None:
+    def fail(config: DictConfig) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is ...")
+
+    assert start(fail=fail)[0] == 1
+    told = capfd.readouterr().err
+    assert "(pid 7) is killed by signal: Bus error" in told
+    assert "dataset.workers=0" in told
+    assert len(told.splitlines()) == 1
+
+
+def test_a_long_name_of_the_temporary_folder(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """Of 108 bytes in a socket's name, a batch system's TMPDIR can take all."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", None)  # type: ignore[attr-defined]
+    opened = []
+
+    def listen(config: DictConfig) -> None:
+        with Listener(family="AF_UNIX") as listener:
+            opened.append(str(listener.address))
+        assert tempfile.gettempdir() == str(long)  # everything else stays where it was told to
+
+    assert start(fail=listen)[0] == 0
+    assert opened[0].startswith("/tmp/")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert start(fail=listen)[0] == 2
+    told = capfd.readouterr().err
+    assert told.startswith(f"TMPDIR={long} is too long")
+    assert len(told.splitlines()) == 1
+
+
+def test_no_folder_for_temporary_files(
+    start: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "gettempdir", nowhere)
+        assert start()[0] == 2
+    assert capfd.readouterr().err.startswith("TMPDIR: no folder for temporary files")
+
+
+def test_a_user_without_a_home(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs with a number for a user."""
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("HOME")
+    with monkeypatch.context() as patch:
+        patch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+        homes = []
+        assert start(fail=lambda config: homes.append(Path.home()))[0] == 0
+    assert homes[0].stat().st_mode & 0o777 == 0o700
+    assert homes[0].parent == Path(tempfile.gettempdir())
+
+
+def test_a_working_folder_that_is_gone(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert start() == (2, [])
+    assert "is gone" in capfd.readouterr().err
+    monkeypatch.chdir(tmp_path)
 
 
 def test_a_request_that_fails_later(start: Any, capfd: Any) -> None:

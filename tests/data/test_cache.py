@@ -1,5 +1,6 @@
 """The pixel cache: the same samples, never of other files, never a broken one."""
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -19,6 +20,7 @@ from processes import devices, succeed
 from torch.utils.data import DataLoader
 from trainings import QUICK, TRUSTED, matrix_of
 
+from danet_lightning.claim import claimed
 from danet_lightning.data import cache as cache_module
 from danet_lightning.data import cache_building
 from danet_lightning.data.cache import CachedSource, cached
@@ -29,7 +31,7 @@ from danet_lightning.data.dataset import SegmentationDataset
 from danet_lightning.data.files import FileSource
 from danet_lightning.data.transforms import training_transform
 from danet_lightning.data.voc2012 import Voc2012
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 
 pytestmark = [
     # The number of workers is chosen here, whatever the machine that runs the tests has.
@@ -312,10 +314,10 @@ def test_who_waits_for_a_builder_builds_nothing(root: Path) -> None:
     source, folder = source_of(root), root / "cache"
     path = folder / f"train-{cache_key(source)[:16]}.pixels"
     folder.mkdir()
-    lock = cache_module.FileLock(f"{path}.lock")
+    lock = path.with_name(f"{path.name}.lock")
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    with lock:
+    with claimed(lock):
         builder = context.Process(target=build_in_process, args=(root, queue))
         builder.start()
         builder.join(2)
@@ -326,6 +328,25 @@ def test_who_waits_for_a_builder_builds_nothing(root: Path) -> None:
     queue.get(timeout=60)
     builder.join(60)
     assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("code", [errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_maps_is_read(root: Path, monkeypatch, code: int) -> None:
+    source, folder = source_of(root), root / "cache"
+    kept = cached(source, "train", [folder])
+
+    def memmap(*_: object) -> None:
+        raise OSError(code, "No such device")
+
+    monkeypatch.setattr(np, "memmap", memmap)
+    for index in range(len(source)):
+        for one, other in zip(kept.read(index), source.read(index), strict=True):
+            assert np.array_equal(one, other)
+            assert not one.flags.writeable
+    path = one_file(folder, "*.pixels")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RequestError, match=r"it ends 1 bytes too early\. Start again"):
+        kept.read(len(source) - 1)
 
 
 def test_half_a_file_of_a_killed_builder_is_cleared_away(root: Path) -> None:
@@ -349,7 +370,7 @@ def test_an_interrupted_build_leaves_nothing(error, root: Path, monkeypatch) -> 
         return read(self, index)
 
     monkeypatch.setattr(FileSource, "read", interrupted)
-    expected = KeyboardInterrupt if error is KeyboardInterrupt else RequestError
+    expected = KeyboardInterrupt if error is KeyboardInterrupt else RunError
     with pytest.raises(expected):
         cached(source, "train", [folder])
     assert [path.suffix for path in folder.iterdir() if path.suffix != ".lock"] == []

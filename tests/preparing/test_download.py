@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fake_server import FakeServer, serving
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 from danet_lightning.preparing import download
 from danet_lightning.preparing.checksum import recorded, verify
 from danet_lightning.preparing.download import fetch
@@ -211,7 +211,7 @@ def test_a_disk_that_becomes_full_is_told_and_the_rest_comes_later(
         return Full()
 
     monkeypatch.setattr(Path, "open", open_on_a_full_disk)
-    with pytest.raises(RequestError, match=r"is full\. Free some space"):
+    with pytest.raises(RunError, match=r"is full\. Free some space"):
         get(host, target)
     assert not target.exists()
     monkeypatch.undo()

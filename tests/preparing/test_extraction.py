@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 from danet_lightning.preparing import extraction
 from danet_lightning.preparing.extraction import settle, unpack
 
@@ -139,7 +139,7 @@ def interrupt(monkeypatch, error: BaseException, after: int = 1) -> None:
     open_file, opened = Path.open, []
 
     def failing(path: Path, mode: str = "r", *args, **options):
-        if mode == "wb":
+        if mode == "xb":
             opened.append(path)
             if len(opened) > after:
                 raise error
@@ -151,7 +151,7 @@ def interrupt(monkeypatch, error: BaseException, after: int = 1) -> None:
 @pytest.mark.parametrize(
     ("error", "raised", "text"),
     [
-        (OSError(errno.ENOSPC, "No space"), RequestError, "is full. Free some space"),
+        (OSError(errno.ENOSPC, "No space"), RunError, "is full. Free some space"),
         (OSError(errno.EACCES, "Permission denied"), RequestError, "Permission denied"),
         (KeyboardInterrupt(), KeyboardInterrupt, None),
     ],

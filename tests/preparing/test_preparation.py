@@ -16,6 +16,7 @@ from typing import Any
 import hydra
 import pytest
 from commands import Running, start
+from holding import hold, other
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
@@ -267,9 +268,10 @@ def test_archives_that_are_not_enough_are_told(publish, host, monkeypatch) -> No
 
 def test_a_second_command_on_the_same_folder_is_refused(publish, tmp_path) -> None:
     root = publish("camvid")
+    (tmp_path / root).mkdir(parents=True, exist_ok=True)
     with (
-        preparation._locked(tmp_path / root),
-        pytest.raises(RequestError, match="another command prepares"),
+        other(hold(tmp_path / root / ".prepare.lock")) as pid,
+        pytest.raises(RequestError, match=f"another command prepares .*process {pid} on"),
     ):
         prepare("camvid", root)
 

@@ -23,6 +23,7 @@ from danet_lightning.data.files import FileSource
 from danet_lightning.data.loader import cores
 from danet_lightning.data.transforms import training_transform
 from danet_lightning.provenance import git_commit, versions
+from danet_lightning.writing import write_atomically
 
 SCALES = (0.5, 2.0)
 FLOOR, TEXTBOOK = "decoding alone", "textbook pipeline"
@@ -54,7 +55,8 @@ def measure(config: DictConfig, run_dir: Path) -> None:
             source.files, sources, crop_size, config.repeats, config.seed
         )
         results["loaders"] = measure_loaders(sources, crop_size, config)
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    text = (json.dumps(results, indent=2) + "\n").encode()
+    write_atomically(run_dir / "results.json", lambda file: file.write(text))
     print(f"written to {run_dir / 'results.json'}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from danet_lightning.checking.findings import ERRORS, IGNORE, WARNINGS, Finding
 from danet_lightning.checking.splits import Report, Tally
-from danet_lightning.errors import RequestError
+from danet_lightning.writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ def write(report: Report, run_dir: Path) -> None:
     """Print the report, and leave check.json and classes.png in the run folder.
 
     Raises:
-        RequestError: The folder cannot be written.
+        RunError: The folder cannot be written.
     """
     splits = {split: _split_facts(tally, report) for split, tally in report.splits.items()}
     facts: dict[str, Any] = {
@@ -33,14 +33,11 @@ def write(report: Report, run_dir: Path) -> None:
         "splits": splits,
         "findings": [_finding_facts(finding) for finding in report.findings],
     }
-    try:
-        if splits:
-            _replace(run_dir / "classes.png", _picture(report, splits))
-        _replace(run_dir / "check.json", (json.dumps(facts, indent=1) + "\n").encode())
-    except OSError as error:
-        raise RequestError(
-            f"run_dir={run_dir} cannot be written: {error.strerror}. Choose another folder."
-        ) from error
+    if splits:
+        picture = _picture(report, splits)
+        write_atomically(run_dir / "classes.png", lambda file: file.write(picture))
+    text = (json.dumps(facts, indent=1) + "\n").encode()
+    write_atomically(run_dir / "check.json", lambda file: file.write(text))
     lines = [*_split_lines(splits), *_class_lines(report, splits), *_finding_lines(report)]
     _show(f"{facts['dataset']}: {facts['label_source']}", "", *lines)
     _show(f"{_count(facts['errors'], 'error')}, {_count(facts['warnings'], 'warning')}")
@@ -169,16 +166,6 @@ def _picture(report: Report, splits: dict[str, dict[str, Any]]) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that there is the old one or the whole new one."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _count(number: int, noun: str) -> str:

@@ -31,7 +31,8 @@ def explain(error: BaseException) -> str:
             listed = ", ".join(options) or "none"
             return f"{group}={option}: no such option{nearest(option, options)} Options: {listed}"
         case OSError():
-            return f"run_dir: cannot write {error.filename} ({error.strerror}); set run_dir=..."
+            name = error.filename or "into it"
+            return f"run_dir: cannot write {name} ({error.strerror}); set run_dir=..."
         case ValueError() if isinstance(error.__cause__, OSError):  # the log file
             return explain(error.__cause__)
     cause = error.__cause__

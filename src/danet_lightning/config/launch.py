@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from danet_lightning.config.explanation import explain, refuse
+from danet_lightning.config.machine import require_working_folder, settle_in
 from danet_lightning.config.overrides import (
     check_choices,
     compose,
+    compose_common,
     forced,
     insert,
     literal,
     points,
     quoted,
-    sweep_folder,
 )
 from danet_lightning.config.processes import (
     one_configuration,
@@ -35,10 +36,12 @@ from danet_lightning.config.processes import (
     started_outside,
     wait_for_first,
 )
+from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
 from danet_lightning.config.schema import CommandConfig, problems
 from danet_lightning.config.sweep import point, repetition, score, sweep
 from danet_lightning.config.terminal import protect_log, protect_output
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.writing import FULL, machine_errors, refusal
 
 VERSION_BASE = "1.3"
 
@@ -74,28 +77,40 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
         is_point = HydraConfig.get().mode is RunMode.MULTIRUN
         with point(run_dir) if is_point else told():
             validate(config, form)  # again: a sampling sweeper makes up its points as it goes
-            with one_configuration(task.__name__, config, run_dir):
+            own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
+            settle_in()
+            with own, machine_errors(run_dir), one_configuration(task.__name__, config, run_dir):
                 task(config, run_dir)
             return score(run_dir) if is_point else None
 
     run = hydra.main(str(conf_dir()), task.__name__, VERSION_BASE)(job)
     try:
-        folder = check_command_line(task.__name__, form)
-        if folder is None:
+        require_working_folder()
+        chosen = check_command_line(task.__name__, form)
+        if chosen is None or rank():  # the first process has the folder for all
             run()
             return
-        command = repetition(task.__name__, folder)
-        insert(f"hydra.sweep.dir={quoted(str(folder))}")  # once for all jobs, wherever they run
-        with sweep(folder, command):
-            run()
+        with occupied(chosen) as folder:  # before Hydra writes there
+            again = repetition(task.__name__, folder)
+            # once for all jobs, wherever they run
+            insert(f"hydra.{chosen.kind}.dir={quoted(str(folder))}")
+            with sweep(folder, again) if is_sweep else nullcontext():
+                run()
     except KeyboardInterrupt:
         print("Interrupted; what was written stays in the run folder.", file=sys.stderr)
         sys.exit(130)
+    except RunError as error:  # of a point, that even the note of it cannot be written
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except RequestError as error:
         refuse(error)
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         if started:
             raise
+        if isinstance(error, OSError) and error.errno in FULL:
+            name = error.filename or "A file of run_dir"
+            print(refusal(name, error), file=sys.stderr)
+            sys.exit(1)
         refuse(error)
 
 
@@ -141,11 +156,11 @@ def validate(config: DictConfig, form: type[CommandConfig]) -> None:
 
 def check_command_line(
     name: str, form: type[CommandConfig], command_line: Sequence[str] | None = None
-) -> Path | None:
+) -> Folder | None:
     """Check every config that a command line asks for, before any folder is made.
 
     Returns:
-        The folder of the sweep, if it asks for one.
+        The folder of the run or the sweep, if the command leaves one.
 
     Raises:
         RequestError: A composed config is wrong.
@@ -170,15 +185,19 @@ def check_command_line(
     try:
         with hydra.initialize_config_dir(str(folder), version_base=VERSION_BASE):
             for job, swept in points(name, overrides) if args.multirun else [(overrides, "")]:
-                _check_point(name, job, form, swept, to_run=not args.cfg)
-            return sweep_folder(name, overrides) if args.multirun and not args.cfg else None
+                config = _check_point(name, job, form, swept, to_run=not args.cfg)
+            if args.cfg or not (args.multirun or form.leaves_folder):
+                return None
+            if args.multirun:
+                return chosen_folder(compose_common(name, overrides), "sweep")
+            return chosen_folder(config, "run")
     finally:
         HydraConfig.instance().cfg = before
 
 
 def _check_point(
     name: str, overrides: Sequence[str], form: type[CommandConfig], swept: str, to_run: bool
-) -> None:
+) -> DictConfig:
     try:
         check_choices(overrides)
         try:
@@ -190,6 +209,7 @@ def _check_point(
         if to_run:
             validate(config, form)
             _check_run_dir(config)
+        return config
     except RequestError as error:
         raise RequestError(f"In the job {swept}:\n{error}" if swept else str(error)) from error
 

@@ -4,7 +4,6 @@ import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -99,11 +98,11 @@ def fixed() -> set[str]:
     return {f"{each.get_key_element()}={each.get_value_element_as_str()}" for each in kept}
 
 
-def sweep_folder(name: str, overrides: Sequence[str]) -> Path:
-    """Where a sweep goes; the time in its name is this moment's."""
+def compose_common(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The config that the jobs of a sweep have in common, Hydra initialized with it."""
     base = _base(name, _parsed(overrides))
     HydraConfig.instance().set_config(base)
-    return Path(base.hydra.sweep.dir)
+    return base
 
 
 def points(name: str, overrides: Sequence[str]) -> Iterator[tuple[list[str], str]]:

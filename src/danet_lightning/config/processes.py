@@ -20,6 +20,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from danet_lightning.writing import writing
+
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where Lightning looks, in its order
 LEFT = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED")
 RESOLVED = "resolved"  # beside what Hydra records of a job: config.yaml has its interpolations
@@ -60,7 +62,9 @@ def one_configuration(name: str, config: DictConfig, run_dir: Path) -> Iterator[
     else:
         place = nullcontext(run_dir / hydra.output_subdir)
     with place as record:
-        OmegaConf.save(config, Path(record, f"{RESOLVED}.yaml"))
+        resolved = Path(record, f"{RESOLVED}.yaml")
+        with writing(resolved):
+            OmegaConf.save(config, resolved)
         with read_write(hydra):  # Lightning puts it between quotation marks
             quoted = QuotedString(str(run_dir), Quote.double).with_quotes()
             hydra.run.dir = quoted[1:-1]

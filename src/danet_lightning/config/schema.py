@@ -50,6 +50,7 @@ class CommandConfig:
 
     run_dir: str
     sweep_dir: str
+    leaves_folder = True  # of its own: without a type, so no key of the configuration
 
 
 @dataclass(kw_only=True)
@@ -104,6 +105,7 @@ class EvaluateConfig(DataConfig):
 class PredictConfig(DataConfig):
     """The top level of `predict`."""
 
+    leaves_folder = False
     ckpt_path: Checkpoint
     input: str | None
     output: str
@@ -122,6 +124,7 @@ class PredictConfig(DataConfig):
 class ConvertConfig(DataConfig):
     """The top level of `convert`."""
 
+    leaves_folder = False
     source: WeightsFile
     output: str
     dataset: Node
@@ -159,6 +162,7 @@ class CheckConfig(DataConfig):
 class PrepareConfig(DataConfig):
     """The top level of `prepare`."""
 
+    leaves_folder = False
     dataset: Node
     root: str | None
     archives: str | None

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from danet_lightning.config.explanation import explain
 from danet_lightning.config.overrides import fixed, quoted
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.writing import writing
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def point(run_dir: Path) -> Iterator[None]:
     print(f"{run_dir}: {reason}", file=sys.stderr)
     overrides = list(HydraConfig.get().overrides.task)
     note = {"code": code, "reason": reason, "overrides": overrides}
-    (run_dir / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    with writing(run_dir / NOTE):
+        (run_dir / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
     raise PointFailed(reason)
 
 

@@ -1,13 +1,13 @@
 """The pixel cache: the files of a split decoded once, then read as they lie in memory."""
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from danet_lightning.claim import HeldError, claimed
 from danet_lightning.data.cache_building import build
 from danet_lightning.data.cache_key import cache_key
 from danet_lightning.data.dataset import Pixels, Source
@@ -107,13 +107,11 @@ def _writable(folders: Sequence[Path]) -> Path:
 @contextmanager
 def _turn(path: Path) -> Iterator[None]:
     """Wait until no other process builds this file; one that is killed loses its turn."""
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("Another process builds the pixel cache %s; waiting for it.", path)
-        lock.acquire()
-    try:
+    lock = path.with_name(f"{path.name}.lock")
+    with ExitStack() as turn:
+        try:
+            turn.enter_context(claimed(lock, patience=0))
+        except HeldError as error:
+            log.info("Waiting for the pixel cache %s, which is built by %s.", path, error)
+            turn.enter_context(claimed(lock, patience=math.inf))
         yield
-    finally:
-        lock.release()

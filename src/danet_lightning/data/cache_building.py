@@ -18,7 +18,7 @@ from danet_lightning.data.dataset import Pixels, Source
 from danet_lightning.data.files import FileSource
 from danet_lightning.data.loader import SegmentationLoader, start_worker
 from danet_lightning.data.pixel_file import CHANNELS, header_of, write_pixels
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ def build(source: FileSource, path: Path, key: str, workers: int) -> None:
 
     Raises:
         RequestError: A file cannot be read or changes meanwhile, or the disk is too small.
+        RunError: The cache cannot be written.
     """
     for left in (path, header_of(path), *path.parent.glob(f"{path.stem}.*.part")):
         left.unlink(missing_ok=True)  # damaged, or of a process that was killed; they take space
@@ -47,11 +48,11 @@ def build(source: FileSource, path: Path, key: str, workers: int) -> None:
     log.info("Building the pixel cache %s of %s.", path, _gigabytes(size))
     try:
         write_pixels(path, key, _decoded(source, key, workers))
-    except OSError as error:
-        raise RequestError(
-            f"The pixel cache {path} cannot be written: {error}. Give dataset.cache_dir another "
-            "folder, or use dataset.cache=none."
-        ) from error
+    except RunError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        remedy = "Or give dataset.cache_dir another folder, or use dataset.cache=none."
+        raise RunError(f"The pixel cache {error} {remedy}") from error.__cause__
     _tell_others(path)
 
 

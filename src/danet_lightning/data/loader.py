@@ -1,7 +1,9 @@
 """A DataLoader that goes on in the middle of an epoch, and keeps what its workers say."""
 
 import os
+import sys
 from collections.abc import Iterator
+from multiprocessing.queues import Queue
 from typing import Any
 
 import cv2
@@ -81,8 +83,18 @@ class TrainingLoader(SegmentationLoader):
 
 
 def start_worker(worker: int) -> None:
-    """Keep OpenCV to one thread: the workers are the parallelism, and would fight for cores."""
+    """Keep OpenCV to one thread: the workers are the parallelism, and would fight for cores.
+
+    A worker that cannot hand on a batch ends, as the training would wait for it for ever.
+    """
     cv2.setNumThreads(0)
+    Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+
+
+def _end_worker(error: Exception, batch: Any) -> None:
+    sys.stderr.write(f"A worker cannot hand on a batch: {type(error).__name__}: {error}\n")
+    sys.stderr.flush()
+    os._exit(1)  # this is one of its threads
 
 
 def cores() -> int:

@@ -4,11 +4,10 @@ NAME.pixels holds, for each image, its RGB bytes (H, W, 3) and then its train id
 NAME.json holds the sizes. The sizes are written last: where they are whole, so are the pixels.
 """
 
+import errno
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +15,9 @@ import numpy as np
 
 from danet_lightning.data.dataset import Pixels
 from danet_lightning.errors import RequestError
+from danet_lightning.writing import write_atomically
 
+WITHOUT_MAPS = {errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP}  # what such file systems say
 CHANNELS = 4  # bytes for each pixel: red, green, blue and the train id
 
 
@@ -51,7 +52,7 @@ class PixelFile:
         height, width = map(int, self.sizes[index])
         size, start = height * width, int(self.starts[index])
         try:
-            mapped = np.memmap(self.path, np.uint8, "r", start, (CHANNELS * size,))
+            mapped = _mapped(self.path, start, CHANNELS * size)
         except (OSError, ValueError) as error:
             raise RequestError(
                 f"The pixel cache {self.path} was removed or changed while it was in use: {error}. "
@@ -62,6 +63,20 @@ class PixelFile:
             pixels[: 3 * size].reshape(height, width, 3),
             pixels[3 * size :].reshape(height, width),
         )
+
+
+def _mapped(path: Path, start: int, count: int) -> Pixels:
+    try:
+        return np.memmap(path, np.uint8, "r", start, (count,))
+    except OSError as error:
+        if error.errno not in WITHOUT_MAPS:
+            raise
+    with path.open("rb") as file:
+        file.seek(start)
+        content = file.read(count)
+    if len(content) < count:
+        raise ValueError(f"it ends {count - len(content)} bytes too early")
+    return np.frombuffer(content, np.uint8)
 
 
 def open_pixels(path: Path, key: str) -> PixelFile:
@@ -97,17 +112,20 @@ def write_pixels(path: Path, key: str, images: Iterable[tuple[Pixels, Pixels]]) 
     """Write images and masks so that at any moment there is a whole file or none.
 
     Raises:
-        OSError: It cannot be written.
+        RunError: It cannot be written.
     """
-    sizes = []
-    with _renamed(path) as part:
+    sizes: list[tuple[int, ...]] = []
+
+    def write(file: BinaryIO) -> None:
         for image, mask in images:
-            part.write(np.ascontiguousarray(image).data)
-            part.write(np.ascontiguousarray(mask).data)
+            file.write(np.ascontiguousarray(image).data)
+            file.write(np.ascontiguousarray(mask).data)
             sizes.append(mask.shape)
+
+    write_atomically(path, write)
     content = {"key": key, "sizes": sizes}
-    with _renamed(header_of(path)) as part:
-        part.write(json.dumps({"sha256": _checksum(content), "content": content}).encode())
+    header = json.dumps({"sha256": _checksum(content), "content": content}).encode()
+    write_atomically(header_of(path), lambda file: file.write(header))
 
 
 def header_of(path: Path) -> Path:
@@ -117,17 +135,3 @@ def header_of(path: Path) -> Path:
 
 def _checksum(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _renamed(path: Path) -> Iterator[BinaryIO]:
-    """Open PATH.part, which becomes PATH once its content is on the disk."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -5,7 +5,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from danet_lightning.preparing.archive_members import Member, chosen_members, open_members
+from danet_lightning.preparing.archive_members import (
+    Member,
+    chosen_members,
+    open_members,
+    refused,
+)
 from danet_lightning.preparing.storage import CHUNK, progress, require_space, writing
 
 
@@ -80,8 +85,11 @@ def _write(archive: Path, chosen: list[tuple[PurePosixPath, Member]], folder: Pa
         for path, member in chosen:
             place = folder / path
             with writing(place):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                file = place.open("wb")
+                try:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    file = place.open("xb")
+                except (FileExistsError, NotADirectoryError):  # also where case makes no difference
+                    raise refused(archive, f"two of its files are {str(path)!r} here") from None
             with file, member.open() as source:
                 while chunk := source.read(CHUNK):
                     with writing(place):

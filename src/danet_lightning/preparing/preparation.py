@@ -3,15 +3,15 @@
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from danet_lightning.building import request_errors
+from danet_lightning.claim import HeldError, claimed
 from danet_lightning.data.archive import Archive
 from danet_lightning.errors import RequestError
 from danet_lightning.preparing.checksum import recorded, verify
@@ -160,14 +160,12 @@ def _locked(root: Path) -> Iterator[None]:
     """Keep a second process from writing into the same folder; a killed one keeps nobody out."""
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(root / ".prepare.lock")
+        claim = ExitStack()
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
+            claim.enter_context(claimed(root / ".prepare.lock"))
+        except HeldError as error:
             raise RequestError(
-                f"root: another command prepares {root.absolute()}. Wait until it is done."
+                f"root: another command prepares {root.absolute()}: {error}. Wait until it is done."
             ) from None
-    try:
+    with claim:
         yield
-    finally:
-        lock.release()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, RunError
 
 CHUNK = 2**20  # bytes that are read and written at a time
 AGAIN = "Free some space, or choose another disk with root=..., and run the command again."
@@ -34,13 +34,16 @@ def writing(path: Path) -> Iterator[None]:
     """Explain what the operating system refuses while a path is written.
 
     Raises:
-        RequestError: The disk is full, or the path cannot be written.
+        RunError: The disk is full.
+        RequestError: The path cannot be written.
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RequestError(f"The disk of {path.absolute()} is full. {AGAIN}") from error
+            raise RunError(
+                f"{path.absolute()} cannot be written ({error.strerror}): its disk is full. {AGAIN}"
+            ) from error
         raise RequestError(
             f"{path.absolute()} cannot be written: {error.strerror or error}. Choose another "
             "folder with root=... or archives=..., or mend its permissions."

@@ -1,0 +1,125 @@
+"""Write files that are whole or not there; what the system refuses is told in one sentence."""
+
+import errno
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from danet_lightning.errors import RunError
+
+ROOM = "Make room there, then run the same command again."
+FULL = {errno.ENOSPC, errno.EDQUOT}
+DISK = {*FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
+AGAIN = "fewer workers (dataset.workers=0: none), and run the same command again."
+WORKERS = ("DataLoader worker (pid", "shared memory", "Too many open files", "of ancdata")
+REMEDIES = {  # by what the system says; a program that stops at these has found no fault of its own
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: "A limit (`ulimit -f`) or the file system forbids larger files: choose another.",
+    errno.EROFS: "Choose a folder that can be written.",
+    errno.EACCES: "Mend its permissions, or choose another folder.",
+    errno.EPERM: "Mend its permissions, or choose another folder.",
+    errno.EIO: "Look at the disk, then run the same command again.",
+    errno.ESTALE: "Look at the network drive, then run the same command again.",
+    errno.ENOENT: "Its folder was removed: leave it there, and run the same command again.",
+}
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Name the file, the reason and the remedy where the system refuses to write a file.
+
+    Raises:
+        RunError: It does.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(refusal(path, error)) from error
+
+
+@contextmanager
+def machine_errors(folder: Path) -> Iterator[None]:
+    """Tell what a machine refuses to code that is not ours, and does not name its file.
+
+    Args:
+        folder: What is written, as far as one can know.
+
+    Raises:
+        RunError: A disk is full, broken, or cannot be written; a DataLoader's worker has died, or
+            there is no memory that it could share.
+    """
+    before = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:  # TensorBoard writes in a thread
+        told = _told(args.exc_value, folder)
+        print(told, file=sys.stderr) if told else before(args)
+
+    threading.excepthook = tell
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        told = _told(error, folder)
+        if told is None:
+            raise
+        raise RunError(told) from error
+    finally:
+        threading.excepthook = before
+
+
+def _told(error: BaseException | None, folder: Path) -> str | None:
+    """What the machine lacks, if it is that; the last line where a worker's traceback is before."""
+    match error:
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return f"{error.strerror}: raise the limit by `ulimit -n 4096`, or use {AGAIN}"
+        case OSError(errno=errno.EACCES | errno.EPERM, filename=str(name)):
+            return f"{name}: {error.strerror}. {REMEDIES[errno.EACCES]}"
+        case OSError() if error.errno in DISK:
+            return refusal(error.filename or f"A file of {folder}", error)
+        case RuntimeError():
+            lines = str(error).splitlines()
+            for line in lines[::-1]:
+                if any(text in line for text in WORKERS):
+                    return (
+                        f"The processes that read images cannot go on: {line.partition('. ')[0]}. "
+                        "Give more memory (shared memory too, in a container by --shm-size=8g), or "
+                        f"use {AGAIN}"
+                    )
+    return None
+
+
+def refusal(path: Path | str, error: OSError) -> str:
+    """What is said of a file that could not be written."""
+    remedy = REMEDIES.get(error.errno or 0, "Mend that, then run the same command again.")
+    return f"{path} cannot be written ({error.strerror or error}). {remedy}"
+
+
+def write_atomically(
+    target: Path, write: Callable[[BinaryIO], Any], name: str = "", suffix: str = ".part"
+) -> None:
+    """Write a file beside the target, flush it to the disk, rename it.
+
+    Args:
+        target: The file.
+        write: Writes its content.
+        name: What an error calls it; by default its path.
+        suffix: Of the file beside it, one of its own where several processes may write the target.
+
+    Raises:
+        RunError: It cannot be written; the old file is still there.
+    """
+    part = target.with_name(f"{target.name}{suffix}")
+    with writing(name or target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
