@@ -14,7 +14,6 @@ import atexit
 import multiprocessing
 import os
 import random
-import runpy
 import signal
 import sys
 import tempfile
@@ -32,7 +31,7 @@ PRELOADED = ["danet_lightning.run", "danet_lightning.callbacks", "danet_lightnin
 PRELOADED += ["torch._dynamo", "tqdm.auto"]
 TRAINING = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
-    "backbone._target_=small_net.SmallNet", "dataset.train_images=12", "dataset.val_images=3",
+    "backbone._target_=small_net.SmallNet", "dataset.train_images=8", "dataset.val_images=2",
     "dataset.size=[32,64]", "dataset.crop_size=[32,64]", "dataset.color_jitter=0.3",
     "trainer.log_every_n_steps=1", "logger=csv", "~callbacks.pictures",
 ]  # fmt: skip
@@ -40,17 +39,17 @@ EVERY_STEP = "callbacks.last.every_minutes=1e-9"
 STOP = "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping"
 SETTINGS = {
     "plain": [],
-    "limited": ["+trainer.limit_train_batches=4"],
+    "limited": ["+trainer.limit_train_batches=3"],
     "limited_share": ["+trainer.limit_train_batches=0.5"],
     "half": ["+trainer.val_check_interval=0.5"],
     "accumulated": ["trainer.accumulate_grad_batches=2"],
-    "steps": ["trainer.max_epochs=-1", "+trainer.max_steps=9"],
-    "steps_and_epochs": ["+trainer.max_steps=6"],
+    "steps": ["trainer.max_epochs=-1", "+trainer.max_steps=6"],
+    "steps_and_epochs": ["+trainer.max_steps=3"],
     "second_epoch": ["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3"],
-    "by_batches": ["trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=4"],
+    "by_batches": ["trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=3"],
     "all_of_it": [
-        "trainer.accumulate_grad_batches=2", "+trainer.limit_train_batches=8",
-        "+trainer.val_check_interval=4", "+trainer.max_steps=7", "+trainer.limit_val_batches=2",
+        "trainer.accumulate_grad_batches=2", "+trainer.limit_train_batches=6",
+        "+trainer.val_check_interval=4", "+trainer.max_steps=5", "+trainer.limit_val_batches=2",
         "trainer.gradient_clip_val=0.5", "trainer.num_sanity_val_steps=2",
     ],
     "reloading": ["+trainer.reload_dataloaders_every_n_epochs=1", "dataset.workers=2"],
@@ -65,12 +64,14 @@ SETTINGS = {
     ],
     "three_best": ["+callbacks.best.save_top_k=3", "callbacks.best.filename='{step}'"],
 }  # fmt: skip
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 LONGEST = 1.5  # seconds of training before a kill at random
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 # ---- a training in a process of its own, forked from one that has imported everything
+
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(PRELOADED)
 
 
 class Training:
@@ -78,37 +79,34 @@ class Training:
 
     Args:
         folder: of the run folder, `run`.
-        overrides: of `train`.
+        config: file of the configuration.
         event: the number of the file event at which it kills itself; 0: it counts them.
     """
 
-    def __init__(self, folder: Path, overrides: list[str], event: int = 0) -> None:
+    def __init__(self, folder: Path, config: Path, event: int = 0) -> None:
         self.output, self.counted = folder / "output", folder / "events"
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        arguments = [*TRAINING, *overrides, "run_dir=run"]
-        self.process = context.Process(target=_train, args=(folder, arguments, event))
+        self.process = FORKED.Process(target=_train, args=(folder, config, event))
         self.process.start()
 
     def wait(self) -> int:
         """Return the exit code: 0, or -9 of one that was killed; the others end the script."""
         self.process.join()
-        code = self.process.exitcode
+        code = int(self.process.exitcode or 0)
         self.kill()
         if code not in (0, -signal.SIGKILL):
-            sys.exit(f"ended with {code} by itself:\n{self.output.read_text()[-4000:]}")
+            sys.exit(f"ended with {code} by itself:\n{self.shown()[-4000:]}")
         return code
 
     def kill(self) -> None:
         """Kill it with its workers."""
         try:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
         except ProcessLookupError:
             self.process.kill()
         self.process.join()
 
     def shown(self) -> str:
-        """Return what it has said."""
+        """Return what the trainings in its folder have said so far."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def events(self) -> list[str]:
@@ -116,26 +114,51 @@ class Training:
         return self.counted.read_text().splitlines()
 
 
-def _train(folder: Path, arguments: list[str], event: int) -> None:
-    """In the forked process: become what `python -m danet_lightning.train` would be."""
+def composed(overrides: list[str], scratch: Path) -> Path:
+    """Write the configuration that `train` would have with these overrides; returns the file."""
+    config = scratch / "config.yaml"
+    process = FORKED.Process(target=_compose, args=(overrides, config))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{' '.join(overrides)}: no configuration")
+    return config
+
+
+def _compose(overrides: list[str], config: Path) -> None:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from danet_lightning.config.launch import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        made = compose("train", [*TRAINING, *overrides, "run_dir=RUN", "sweep_dir=none"])
+    OmegaConf.save(made, config, resolve=True)
+
+
+def _train(folder: Path, config: Path, event: int) -> None:
+    """In the forked process: train as `danet train` does, when it has read its command line."""
+    from omegaconf import OmegaConf
+
+    from danet_lightning import run
+
     os.setsid()
     os.chdir(folder)
     for number in (1, 2):
         os.dup2(os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     multiprocessing.set_start_method(None, force=True)  # the default's again, for data loaders
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
-    sys.path[:] = [str(USERS), *sys.path]
-    sys.argv = ["train", *arguments]
-    seen = _kill_at(event, folder / "run")
+    sys.path.insert(0, str(USERS))
+    run_dir = folder / "run"
+    run_dir.mkdir(exist_ok=True)
+    seen = _kill_at(event, run_dir)
+    code = 1
     try:
-        runpy.run_module("danet_lightning.train", run_name="__main__", alter_sys=True)
+        made = OmegaConf.create(config.read_text().replace("RUN", str(run_dir)))
+        run.fit(made, run_dir)
         code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
-        code = 1
     (folder / "events").write_text("\n".join(seen))
     threading._shutdown()
     atexit._run_exitfuncs()
@@ -181,15 +204,16 @@ def at_random(kills: int, overrides: list[str], scratch: Path) -> int:
     Returns:
         the number of runs that differ from the undisturbed one.
     """
-    overrides = [EVERY_STEP, *overrides]
+    config = composed([EVERY_STEP, *overrides], scratch)
     undisturbed = _fresh(scratch / "undisturbed")
-    Training(undisturbed, overrides).wait()
+    Training(undisturbed, config).wait()
     used, finished, wrong = 0, 0, 0
     while used < kills:
         folder = _fresh(scratch / "disturbed")
         code = -signal.SIGKILL
         while used < kills and code:
-            training, begun = Training(folder, overrides), len(training_shown(folder))
+            training = Training(folder, config)
+            begun = len(training.shown())
             if random.random() < 0.9:  # the others while it starts
                 while training.process.is_alive() and "train:" not in training.shown()[begun:]:
                     time.sleep(0.005)
@@ -204,7 +228,7 @@ def at_random(kills: int, overrides: list[str], scratch: Path) -> int:
             else:
                 code = training.wait()
         if code:
-            Training(folder, overrides).wait()
+            Training(folder, config).wait()
         told = differences(undisturbed / "run", folder / "run")
         finished += 1
         wrong += bool(told)
@@ -213,22 +237,18 @@ def at_random(kills: int, overrides: list[str], scratch: Path) -> int:
     return wrong
 
 
-def training_shown(folder: Path) -> str:
-    """What the trainings in a folder have said so far."""
-    output = folder / "output"
-    return output.read_text(errors="replace") if output.exists() else ""
-
-
 def at_events(name: str, overrides: list[str], scratch: Path, is_twice: bool) -> int:
     """Kill a training at each of its file events, or twice: there, and in the start after.
 
     Returns:
         the number of runs that differ from the undisturbed one.
     """
+    config = composed(overrides, scratch)
     undisturbed = _fresh(scratch / "undisturbed")
-    training = Training(undisturbed, overrides)
+    training = Training(undisturbed, config)
     training.wait()
     events = training.events()
+    print(f"{name}: {len(events)} file events", flush=True)
     first = next((n for n, event in enumerate(events) if event.endswith(".ckpt.part")), 0)
     wrong = 0
     for number in range(1, len(events) + 1):
@@ -236,16 +256,16 @@ def at_events(name: str, overrides: list[str], scratch: Path, is_twice: bool) ->
         kills = [number]
         if is_twice:  # within what is left, its start included
             kills.append(random.randint(1, max(1, min(len(events), len(events) - number + first))))
-        codes = [Training(folder, overrides, event).wait() for event in kills]
+        codes = [Training(folder, config, event).wait() for event in kills]
         if codes[-1]:
-            Training(folder, overrides).wait()
+            Training(folder, config).wait()
         told = differences(undisturbed / "run", folder / "run")
         wrong += bool(told)
         if told:
             where = f"killed at events {kills} of {len(events)}, {events[number - 1]}"
             print(f"{name}: {where}: {len(told)} differences", *told[:12], sep="\n  ", flush=True)
     kind = "twice" if is_twice else "once"
-    print(f"{name}: {len(events)} file events, killed {kind}, {wrong} runs differ", flush=True)
+    print(f"{name}: killed {kind} at each, {wrong} of the runs differ", flush=True)
     return wrong
 
 

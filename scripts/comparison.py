@@ -58,11 +58,13 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """Every value in a checkpoint as text: of a tensor its type, shape and bytes."""
     match node:
         case dict():
-            yield f"{path}/", "a dict" if node else "an empty dict"
+            if not node:
+                yield path, "an empty dict"
             for key, value in node.items():
                 yield from _leaves(value, f"{path}/{key}".removeprefix("/"))
         case list() | tuple():
-            yield f"{path}/", f"{type(node).__name__} of {len(node)}"
+            if not node:
+                yield path, f"an empty {type(node).__name__}"
             for index, value in enumerate(node):
                 yield from _leaves(value, f"{path}/{index}")
         case torch.Tensor():
