@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from copy import deepcopy
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,12 +25,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 class LastCheckpoint(Checkpoint):
     """Keep `last.ckpt`, from which a run goes on as if it had never stopped.
 
-    It is written before the first step, before and after each validation, every few minutes, and
-    when SIGTERM, SIGINT or (under SLURM, which then requeues the job) SIGUSR1 ends the run.
+    It is written before each epoch, before each validation, every few minutes, at the end, and
+    when SIGTERM, SIGINT or (under SLURM, which then requeues the job) SIGUSR1 ends the run. It has
+    to be the first callback: what it saves is before all that others do in the same hook.
 
     Args:
         run_dir: the folder of the file.
-        every_minutes: the time after which it is written anew between two validations.
+        every_minutes: the time after which it is written anew within an epoch.
     """
 
     def __init__(self, run_dir: str, every_minutes: PositiveFloat = 10.0) -> None:
@@ -37,11 +39,11 @@ class LastCheckpoint(Checkpoint):
         self.every_seconds = 60 * every_minutes
         self._signal = 0  # that arrived; 0: none
         self._saved_at = 0.0
-        self._rows: dict[str, int] = {}
-        self._loader: dict[str, Any] = {}
+        self._rows: dict[str, Any] = {}  # of loggers that an earlier start had
+        self._before_validation: dict[str, Any] = {}
         self._group: Any = None
 
-    # ---- when it is written
+    # ---- when it is written: where nothing is half done, and no hook has to be called again
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,17 +53,18 @@ class LastCheckpoint(Checkpoint):
             signal.signal(number, self._notice)
         if trainer.world_size > 1:  # on the CPU: no step has to wait for a GPU to be asked
             self._group = distributed.new_group(backend="gloo")
-        if self._loader:  # Lightning has made the loader before it read this, and forgets it
-            trainer.train_dataloader.load_state_dict(self._loader)  # type: ignore[union-attr]
-        if trainer.global_step == 0:
-            self._save(trainer)
 
     @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+        self._leave_if_asked(trainer)
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # the end of the epoch saves; gradients in the making cannot be saved
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # gradients in the making cannot be saved
         is_due = time.monotonic() - self._saved_at > self.every_seconds
         number, due = self._agree(trainer, self._signal, is_due and trainer.is_global_zero)
         if number or due:
@@ -72,7 +75,7 @@ class LastCheckpoint(Checkpoint):
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._rows = self._count_rows(trainer)
+            self._before_validation = {}
             self._save(trainer)
 
     @override
@@ -86,11 +89,9 @@ class LastCheckpoint(Checkpoint):
             self._leave(trainer, self._signal)
 
     @override
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
-        number, _ = self._agree(trainer, self._signal, False)
-        if number:
-            self._leave(trainer, number)
+        self._leave_if_asked(trainer)
 
     # ---- what is in it, as in every other checkpoint of the run
 
@@ -98,10 +99,22 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["rows"] = self._rows if trainer.validating else self._count_rows(trainer)
+        if trainer.state.fn != "fit":
+            return
         for logger in trainer.loggers:
             logger.save()
-        between_batches(checkpoint["loops"]["fit_loop"])
+        checkpoint["rows"] = self._rows | _rows(trainer)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint["data"] = {
+            split: data.digests(split) for split in ("train", data.validation_split)
+        }
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        checkpoint["epoch"] = progress["total"]["completed"]
+        if trainer.validating:  # some callbacks have seen it and some have not: it is done again
+            if not self._before_validation:
+                keys = ("loops", "callbacks", "rows", "epoch")
+                self._before_validation = deepcopy({key: checkpoint[key] for key in keys})
+            checkpoint.update(self._before_validation)
 
     @override
     def on_load_checkpoint(
@@ -112,10 +125,12 @@ class LastCheckpoint(Checkpoint):
         here = self.path.resolve().parent
         if Path(str(trainer.ckpt_path)).resolve().parent == here:
             self._follow(checkpoint["callbacks"], str(here))
-        loop = checkpoint["loops"]["fit_loop"]["state_dict"]
-        self._loader = next(iter(loop.get("combined_loader", [])), {})
+        for state in checkpoint["callbacks"].values():
+            if not Path(state.get("best_model_path", ".")).exists():
+                state["best_model_path"] = ""  # it was left in another folder
+        self._rows = checkpoint["rows"]
         for logger in trainer.loggers:
-            rows = checkpoint["rows"].get(type(logger).__name__)
+            rows = self._rows.get(type(logger).__name__)
             if rows is not None:
                 logger.continue_from(rows)  # type: ignore[attr-defined]
 
@@ -135,12 +150,6 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
 
-    def _count_rows(self, trainer: Trainer) -> dict[str, int]:
-        counts = {
-            type(logger).__name__: getattr(logger, "rows", None) for logger in trainer.loggers
-        }
-        return {name: rows for name, rows in counts.items() if rows is not None}
-
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if self._signal and number == signal.SIGINT:
             raise KeyboardInterrupt  # the second Ctrl-C does not wait for the step
@@ -153,6 +162,11 @@ class LastCheckpoint(Checkpoint):
             distributed.all_reduce(wanted, distributed.ReduceOp.MAX, group=self._group)
         return int(wanted[0]), bool(wanted[1])
 
+    def _leave_if_asked(self, trainer: Trainer) -> None:
+        number, _ = self._agree(trainer, self._signal, False)
+        if number:
+            self._leave(trainer, number)
+
     def _leave(self, trainer: Trainer, number: int) -> None:
         name = signal.Signals(number).name
         if not trainer.is_global_zero:
@@ -164,33 +178,6 @@ class LastCheckpoint(Checkpoint):
         raise SystemExit(128 + number)
 
 
-def between_batches(fit_loop: dict[str, Any]) -> None:
-    """Turn Lightning's counters, taken inside a hook, into those between two batches or epochs.
-
-    Lightning guesses from half-incremented counters where to go on, and skips a validation, a row
-    or a hook in some of the cases. What is left here are three: before a batch; before the
-    validation that follows a batch; before an epoch.
-    """
-    batches, epochs = fit_loop["epoch_loop.batch_progress"], fit_loop["epoch_progress"]
-    is_over = (
-        batches["is_last_batch"] and epochs["current"]["processed"] > epochs["current"]["completed"]
-    )
-    for count in (batches["total"], batches["current"]):
-        _settle(count, count["processed"], count["processed"])
-    for count in (epochs["total"], epochs["current"]):
-        done = count["processed" if is_over else "completed"]
-        _settle(count, done if is_over else count["ready"], done)
-    if is_over:
-        _settle(batches["current"], 0, 0)
-        batches["is_last_batch"] = False
-    steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
-    fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] = steps["total"]["completed"]
-    # "in the middle of a validation": if one is due after the batch, it runs from its beginning
-    validation = fit_loop["epoch_loop.val_loop.batch_progress"]
-    _settle(validation["total"], int(batches["current"]["processed"] > 0), 0)
-    _settle(validation["current"], 0, 0)
-    validation["is_last_batch"] = False
-
-
-def _settle(count: dict[str, int], begun: int, done: int) -> None:
-    count.update(ready=begun, started=begun, processed=done, completed=done)
+def _rows(trainer: Trainer) -> dict[str, Any]:
+    rows = {type(logger).__name__: getattr(logger, "rows", None) for logger in trainer.loggers}
+    return {name: written for name, written in rows.items() if written is not None}

@@ -19,21 +19,19 @@ FLUSH_ROWS = 50  # what a kill can lose of the file between two checkpoints
 
 
 class MetricsFile(Logger):
-    """A CSV file that is replaced as a whole, and cut back to a checkpoint's rows on resume.
+    """A CSV file that is replaced as a whole, and goes on with the rows that a checkpoint kept.
 
     Lightning's CSVLogger deletes the rows of an earlier start, and rewrites the file in place.
 
     Args:
         save_dir: the run folder; the file is called metrics.csv.
-
-    Attributes:
-        rows: number of rows written so far.
     """
 
     def __init__(self, save_dir: str) -> None:
         super().__init__()
         self.path = Path(save_dir) / "metrics.csv"
         self._rows: list[dict[str, Any]] = []
+        self._text = ""  # of the rows, as last saved
         self._unsaved = 0
 
     @property
@@ -47,9 +45,10 @@ class MetricsFile(Logger):
         return ""
 
     @property
-    def rows(self) -> int:
-        """Number of rows written so far."""
-        return len(self._rows)
+    def rows(self) -> str:
+        """The file's content, which a checkpoint keeps: the file can be lost or changed."""
+        self.save()
+        return self._text
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -73,7 +72,8 @@ class MetricsFile(Logger):
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_atomically(self.path, lambda file: file.write(text.getvalue().encode()))
+        self._text = text.getvalue()
+        write_atomically(self.path, lambda file: file.write(self._text.encode()))
         self._unsaved = 0
 
     @rank_zero_only
@@ -87,10 +87,25 @@ class MetricsFile(Logger):
             log.error(f"{self.path} misses its last rows: {error}")
 
     @rank_zero_only
-    def continue_from(self, rows: int) -> None:
-        """Keep the first rows of the file, which a checkpoint counted; drop what came after."""
-        if self.path.is_file():
-            with self.path.open(newline="") as file:
-                kept = list(csv.DictReader(file))[:rows]
-            # a column that only later rows had is theirs
-            self._rows = [{key: text for key, text in row.items() if text != ""} for row in kept]
+    def continue_from(self, rows: str) -> None:
+        """Go on with the rows of a checkpoint; the file's own, which came after them, are dropped.
+
+        Args:
+            rows: as `rows` was when the checkpoint was written.
+        """
+        self._rows = _parse(rows)
+        try:
+            found = _parse(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, csv.Error):
+            found = []
+        if found[: len(self._rows)] != self._rows:
+            log.warning(f"{self.path} was changed or lost; it is written anew from the checkpoint.")
+        if self._rows or self.path.exists():
+            self._unsaved = 1
+            self.save()
+
+
+def _parse(text: str) -> list[dict[str, str]]:
+    """The rows of a file; an empty field is a column that only other rows have."""
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [{key: field for key, field in row.items() if field not in ("", None)} for row in rows]

@@ -28,3 +28,4 @@ class Killer(Callback):
 
     def on_validation_batch_end(self, trainer, *_):
         self._at(trainer, "validation")
+        self._at(trainer, "again")  # the same moment, for a second kill

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from lightning import LightningDataModule
 from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from danet_lightning.data.archive import Archive
 from danet_lightning.data.cache import cached
 from danet_lightning.data.dataset import IGNORE, Sample, SegmentationDataset, Source
+from danet_lightning.data.digest import digests
 from danet_lightning.data.loader import SegmentationLoader, TrainingLoader, cores, start_worker
 from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.transforms import training_transform
@@ -104,6 +106,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.cache_dir = cache_dir
         self.validation_split = "val"
         self._sources: dict[str, Source] = {}
+        self._digests: dict[str, Tensor] = {}
 
     @abstractmethod
     def source(self, split: str) -> Source:
@@ -129,6 +132,19 @@ class SegmentationDataModule(LightningDataModule, ABC):
         if files is None:
             raise RequestError(f"{type(self).__name__} has no image files that could be predicted.")
         return [(name, image) for name, image, _ in files]
+
+    def digests(self, split: str) -> Tensor:
+        """Tell the images and labels of a split from others, as (N, 2) int64; see `digest`.
+
+        Raises:
+            RequestError: One of the files cannot be read.
+        """
+        if split not in self._digests:
+            try:
+                self._digests[split] = digests(self._sources.get(split) or self.source(split))
+            except OSError as error:
+                raise RequestError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        return self._digests[split]
 
     def setup(self, stage: str) -> None:
         """Find the splits that the stage reads, so that missing data ends the run at once."""

@@ -30,7 +30,7 @@ class SegmentationLoader(DataLoader[Any]):
 
 
 class TrainingLoader(SegmentationLoader):
-    """A loader that a resumed run continues at the batch where the checkpoint was written.
+    """A loader whose epoch can begin behind the batches that a training has had already.
 
     Args:
         dataset: addressed by (epoch, index).
@@ -43,43 +43,12 @@ class TrainingLoader(SegmentationLoader):
         self, dataset: Any, sampler: EpochSampler, batch_size: int, **options: Any
     ) -> None:
         super().__init__(dataset, sampler=sampler, batch_size=batch_size, **options)
-        self._consumed = 0  # batches of the epoch that the training has been given
+        self._steps_sampler = sampler
+        self._batches_a_step = sampler.batch_size_per_process // batch_size
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self._consumed = self._epoch_sampler.first_step * self._batches_a_step
-        for batch in super().__iter__():
-            self._consumed += 1
-            yield batch
-
-    @property
-    def _epoch_sampler(self) -> EpochSampler:
-        sampler = self.sampler
-        assert isinstance(sampler, EpochSampler)  # as given; for the type checker
-        return sampler
-
-    @property
-    def _batches_a_step(self) -> int:  # more than one where gradients are accumulated
-        assert self.batch_size is not None
-        return self._epoch_sampler.batch_size_per_process // self.batch_size
-
-    def state_dict(self) -> dict[str, int]:
-        """How far the epoch is, and of how many images; an epoch at its end is one not begun."""
-        return {"batches": self._consumed % len(self), "images": len(self.dataset)}  # type: ignore[arg-type]
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next epoch start behind the batches that were consumed.
-
-        Raises:
-            RequestError: the data set has another number of images than then.
-        """
-        images = len(self.dataset)  # type: ignore[arg-type]
-        if state["images"] != images:
-            raise RequestError(
-                f"dataset: the checkpoint was trained on {state['images']} images, and there are "
-                f"{images} now. Complete the data set, or start anew from the weights with "
-                "init_from=..."
-            )
-        self._epoch_sampler.first_step = state["batches"] // self._batches_a_step
+    def start_at(self, batches: int) -> None:
+        """Let the next epoch begin behind so many batches, a whole number of steps."""
+        self._steps_sampler.first_step = batches // self._batches_a_step
 
 
 def start_worker(worker: int) -> None:
