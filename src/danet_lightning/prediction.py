@@ -27,6 +27,7 @@ from danet_lightning.pictures import Palette, overlay
 from danet_lightning.prediction_plan import Job
 from danet_lightning.writing import refusal, write_atomically
 
+
 class Outcome(NamedTuple):
     """What became of the jobs.
 
