@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -87,6 +88,14 @@ def _with_epochs(loops: dict[str, Any]) -> dict[str, Any]:
     return _of_counts(loops)
 
 
+def _of_digests(data: dict[str, Any]) -> dict[str, Any]:
+    for split, value in data.items():
+        is_table = isinstance(value, Tensor) and value.dtype == torch.int64
+        if not is_table or value.shape[1:] != (2,):
+            raise ValueError(f"{split[:80]} holds no digests of images")
+    return data
+
+
 Node = Annotated[dict[str, Any], AfterValidator(_with_target)]
 Name = Annotated[str, Field(min_length=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -141,7 +150,8 @@ class _Content(_Strict):
     epoch: NonNegativeInt = 0
     global_step: NonNegativeInt = 0
     loops: Annotated[dict[str, dict[str, Any]], AfterValidator(_with_epochs)] = {}
-    rows: dict[str, NonNegativeInt] = {}
+    rows: dict[str, NonNegativeInt | str] = {}  # how many, or what they are
+    data: Annotated[dict[str, Any], AfterValidator(_of_digests)] = {}
     callbacks: dict[str, CallbackState] = {}
     optimizer_states: list[dict[str, Any]] = []
     lr_schedulers: list[Schedule] = []
