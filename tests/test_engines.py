@@ -135,7 +135,7 @@ def test_fsdp_is_refused_without_cuda(tmp_path: Path, options: list[str], said: 
         ({"callbacks": [GradientAccumulationScheduler({0: 2})]}, "GradientAccumulationScheduler"),
         ({"callbacks": [BatchSizeFinder()]}, "BatchSizeFinder changes"),
     ],
-    ids=str,
+    ids=["spawn", "fork", "16-mixed", "half", "swa", "accumulation", "batch size"],
 )
 def test_what_would_not_be_as_it_says_is_refused(changes: dict[str, Any], said: str) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **changes)
