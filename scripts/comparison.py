@@ -45,8 +45,13 @@ def _content(path: Path) -> Iterator[tuple[str, Any]]:
     if path.suffix != ".ckpt":
         yield from _lines(path.read_text().replace(folder, "RUN"))
         return
-    for key, value in _leaves(torch.load(path, weights_only=True), ""):
-        yield key.replace(folder, "RUN"), value.replace(folder, "RUN")
+    content = torch.load(path, weights_only=True)
+    written = content["danet_lightning"]["config"]["run_dir"]  # before the folder was moved
+    for key, value in _leaves(content, ""):
+        yield (
+            key.replace(folder, "RUN").replace(written, "RUN"),
+            value.replace(folder, "RUN").replace(written, "RUN"),
+        )
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:

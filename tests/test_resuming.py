@@ -26,6 +26,7 @@ from danet_lightning.initialization import initialize
 from danet_lightning.metrics_file import MetricsFile
 from danet_lightning.models import DANet
 from danet_lightning.resuming import find, refuse_differences, refuse_other_data
+from danet_lightning.run import precision
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,8 @@ def test_every_setting_goes_on_exactly(tmp_path, setting, moments):
 
 def test_comparison_finds_a_single_bit(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "run")
+    results = tmp_path / "run" / "results.json"
+    results.write_text(results.read_text().replace(str(undisturbed), str(results.parent)))
     assert differences(undisturbed, tmp_path / "run") == []
     content = torch.load(undisturbed / "last.ckpt", weights_only=True)
     content["loops"]["fit_loop"]["epoch_progress"]["total"]["ready"] += 1
@@ -355,6 +358,24 @@ def test_everything_is_compared_but_what_decides_no_number(key, value, refuses):
         return
     with pytest.raises(RequestError, match=re.escape(f"{key}: ")):
         refuse_differences(then, now, Path("last.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [
+        ({}, "32-true"),
+        ({"avx512_bf16": True}, "32-true"),  # slower than float32 there
+        ({"avx512_bf16": True, "amx_bf16": True}, "bf16-mixed"),
+    ],
+)
+def test_precision_is_chosen_once(monkeypatch, capabilities, chosen):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    auto = {"precision": "auto", "accelerator": "cpu"}
+    assert precision(auto, None) == chosen
+    for recorded in ("32-true", "bf16-mixed"):
+        content = {"danet_lightning": {"config": {"trainer": {"precision": recorded}}}}
+        assert precision(auto, content) == recorded
+    assert precision({"precision": 32}, None) == "32-true"
 
 
 # ---- the data

@@ -108,11 +108,12 @@ def test_full_disk_keeps_the_checkpoint_and_tells(tmp_path):
     before = last.read_bytes()
     last.with_name("last.ckpt.part").symlink_to("/dev/full")  # every write fails as on a full disk
     result = danet(
-        "train", *TINY, "callbacks.last.every_minutes=1e-9", *killed_at("start1"),
+        "train", *TINY, "callbacks.last.every_minutes=1e-9",
+        *killed_at("start1", number=signal.SIGTERM),
         "run_dir=run", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
-    assert "last.ckpt: the checkpoint of step 3 cannot be written (No space left" in result.stderr
+    assert "last.ckpt: the checkpoint of step 2 cannot be written (No space left" in result.stderr
     assert "The one before is still there" in result.stderr
     assert last.read_bytes() == before

@@ -40,8 +40,17 @@ class LastCheckpoint(Checkpoint):
         self._signal = 0  # that arrived; 0: none
         self._saved_at = 0.0
         self._rows: dict[str, Any] = {}  # of loggers that an earlier start had
+        self._states: dict[str, Any] = {}  # of the callbacks, in the checkpoint
         self._before_validation: dict[str, Any] = {}
         self._group: Any = None
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            state = self._states.get(callback.state_key, {})
+            if "current_score" in state and state["dirpath"] == getattr(callback, "dirpath", None):
+                # ModelCheckpoint saves it, and does not load it
+                callback.current_score = state["current_score"]  # type: ignore[attr-defined]
 
     # ---- when it is written: where nothing is half done, and no hook has to be called again
 
@@ -128,6 +137,7 @@ class LastCheckpoint(Checkpoint):
         for state in checkpoint["callbacks"].values():
             if not Path(state.get("best_model_path", ".")).exists():
                 state["best_model_path"] = ""  # it was left in another folder
+        self._states = checkpoint["callbacks"]
         self._rows = checkpoint["rows"]
         for logger in trainer.loggers:
             rows = self._rows.get(type(logger).__name__)

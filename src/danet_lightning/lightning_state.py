@@ -181,7 +181,8 @@ class ExactFitLoop(_FitLoop):
                 "on in the middle of an epoch. Let it make a "
                 "danet_lightning.data.loader.TrainingLoader, or start anew with another run_dir."
             )
-        loader.start_at(self._batches.processed)
+        # behind the last batch, only the validation is left, and the next epoch begins at its first
+        loader.start_at(self._batches.processed % int(self.max_batches))
 
     def _refuse_broken_steps(self) -> None:
         """Refuse what would save, or end an epoch, while gradients are accumulated."""
