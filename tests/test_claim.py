@@ -140,18 +140,21 @@ def test_a_file_that_says_nothing_is_no_error(
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become somebody else")
 def test_the_claim_of_another_user(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    for folder in tmp_path.parents[:2]:
+    for folder in tmp_path.parents[:3]:
         folder.chmod(0o755)
     path = tmp_path / "claim"
 
     def as_somebody_else() -> int:
         if (pid := os.fork()) == 0:
-            os.setuid(12345)
+            code = 4
             try:
+                os.setuid(12345)
                 claimed(path, patience=0.3).__enter__()
+                code = 0
             except HeldError as error:
-                os._exit(1 if "since" in str(error) else 3)
-            os._exit(0)
+                code = 1 if "since" in str(error) else 3
+            finally:
+                os._exit(code)  # whatever happened, or the tests would go on as somebody else
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     with other(hold(path)):

@@ -147,7 +147,7 @@ def test_predict_composes(tmp_path: Path) -> None:
         ),
         (["model.backbone=3"], ["model.backbone: 3: must be built by a _target_"]),
         (["backbone.name=resnet19"], ["backbone.name:", "'resnet18'"]),
-        (["trainer.devices=3"], ["batch_size: 8 must be divisible by the 3 processes", "6 is"]),
+        (["trainer.devices=3"], ["batch_size: 4 must be divisible by the 3 processes", "3 is"]),
         (["trainer.devices=[0,1,2]"], ["divisible by the 3"]),
         (["trainer.devices=2", "trainer.num_nodes=3"], ["divisible by the 6"]),
         (["trainer.devices='0,1,3'"], ["divisible by the 3"]),
