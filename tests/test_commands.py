@@ -57,13 +57,13 @@ def test_a_command_sees_its_own_environment(
 
     deed = (
         "import __main__, tempfile; print([os.environ.get(name) for name in ('OURS', 'OWN')],"
-        "__main__.__spec__.name, sys.argv[1], os.getcwd(), tempfile.gettempdir())"
+        "__main__.__spec__.name, os.getcwd(), tempfile.gettempdir())"
     )
     monkeypatch.setenv("OURS", "1")
     first = danet(*check, cwd=tmp_path, DO=deed, OWN="2", TMPDIR=str(tmp_path))
     monkeypatch.delenv("OURS")
     second = danet(*check, cwd=tmp_path, DO=deed, TMPDIR=str(tmp_path))
-    shared = f"danet_lightning.check dataset=scenes {tmp_path} {tmp_path}\n"
+    shared = f"danet_lightning.check {tmp_path} {tmp_path}\n"
     assert (first.stdout, second.stdout) == (f"['1', '2'] {shared}", f"[None, None] {shared}")
     assert __main__.__name__ != "danet_lightning.check"
 

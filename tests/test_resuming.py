@@ -187,7 +187,7 @@ def test_changed_rows_are_written_anew(tmp_path, content, caplog):
     file.path.unlink() if content is None else file.path.write_bytes(content)
     MetricsFile(str(tmp_path)).continue_from(kept)
     assert file.path.read_text() == kept == "epoch,loss,step\n0,0.5,0\n"
-    assert "was changed or lost; it is written anew" in caplog.text
+    assert "written anew from the checkpoint" in caplog.text
 
 
 # what Lightning's own counters did not come through
@@ -258,7 +258,7 @@ def refused(*arguments: str, cwd: Path) -> str:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("backbone=resnet34", "backbone.name: resnet18 in the checkpoint, resnet34 now"),
+        ("backbone.name=resnet34", "backbone.name: resnet18 in the checkpoint, resnet34 now"),
         pytest.param(
             "model.pam=false",
             "model.pam: True in the checkpoint, False now",

@@ -155,7 +155,7 @@ def test_a_job_without_records_starts_its_processes_all_the_same(swept: Any) -> 
         assert sys.argv[1::2] == ["--config-path", "--config-name"]
         places.append(Path(sys.argv[2]))
         assert OmegaConf.load(places[-1] / f"{sys.argv[4]}.yaml") == config
-        assert list(run_dir.iterdir()) == []
+        assert [path.name for path in run_dir.iterdir()] == [".in_use"]
 
     sys.argv = ["danet", "-m", "seed=1,2", "sweep_dir=here", "hydra.output_subdir=null", *QUIET]
     launch(train, TrainConfig)

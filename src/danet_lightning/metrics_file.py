@@ -99,7 +99,10 @@ class MetricsFile(Logger):
         except (OSError, ValueError, csv.Error):
             found = []
         if found[: len(self._rows)] != self._rows:
-            log.warning(f"{self.path} was changed or lost; it is written anew from the checkpoint.")
+            log.warning(
+                f"{self.path} does not begin with the checkpoint's rows, because it was changed or "
+                "lost, or the folder is another one; it is written anew from the checkpoint."
+            )
         if self._rows or self.path.exists():
             self._unsaved = 1
             self.save()
