@@ -8,6 +8,7 @@ from cityscapesscripts.helpers.labels import id2label, trainId2label
 from PIL import Image
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
+from danet_lightning.errors import RequestError
 from danet_lightning.metrics import (
     ConfusionMatrix,
     absent,
@@ -125,3 +126,12 @@ def test_constant_predictor_is_what_a_constant_predictor_reaches(seed):
         2,
         pytest.approx(scores(metric.compute())["miou"]),
     )
+
+
+def test_a_label_of_no_class_is_an_error() -> None:
+    metric = ConfusionMatrix(3)
+    metric.update(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 255]))
+    assert metric.compute().sum() == 2
+    metric.update(torch.tensor([0, 1, 2]), torch.tensor([3, 254, 2]))
+    with pytest.raises(RequestError, match=r"2 pixels have labels that are neither .* 0 to 2, nor"):
+        metric.compute()

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from danet_lightning.errors import RequestError
+from danet_lightning.losses import IGNORE
+
 
 class ConfusionMatrix(Metric):
     """Counts of (label, prediction) pairs over a whole data set, exact in int64.
@@ -13,17 +16,20 @@ class ConfusionMatrix(Metric):
     Summed over processes when computed; every image must be seen by exactly one of them.
 
     Args:
-        num_classes: C. Labels above C - 1 (255 above all) are not counted.
+        num_classes: C. Labels of 255 are not counted.
     """
 
     full_state_update = False
     matrix: Tensor
+    strangers: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
         zeros = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         self.add_state("matrix", default=zeros, dist_reduce_fx="sum")
+        none = torch.zeros((), dtype=torch.int64)  # labels of no class; kept apart, as asking waits
+        self.add_state("strangers", default=none, dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, label: Tensor) -> None:
         """Count every pixel of integer tensors of the same shape."""
@@ -31,10 +37,22 @@ class ConfusionMatrix(Metric):
         row = label.long().clamp(max=self.num_classes)
         pairs = (row * self.num_classes + prediction).flatten()
         counts = torch.bincount(pairs, minlength=(self.num_classes + 1) * self.num_classes)
-        self.matrix += counts.view(self.num_classes + 1, self.num_classes)[:-1]
+        counts = counts.view(self.num_classes + 1, self.num_classes)
+        self.matrix += counts[:-1]
+        self.strangers += counts[-1].sum() - (label == IGNORE).sum()
 
     def compute(self) -> Tensor:
-        """Return the (C, C) int64 counts."""
+        """Return the (C, C) int64 counts.
+
+        Raises:
+            RequestError: A label was neither one of the C classes nor 255.
+        """
+        if self.strangers:
+            raise RequestError(
+                f"dataset: {int(self.strangers)} pixels have labels that are neither one of the "
+                f"{self.num_classes} classes, 0 to {self.num_classes - 1}, nor {IGNORE}, which is "
+                "ignored. Map them to one of these where the labels are read."
+            )
         return self.matrix
 
 
