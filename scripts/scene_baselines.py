@@ -19,7 +19,7 @@ from danet_lightning.inference import normalize
 from danet_lightning.losses import SummedCrossEntropy
 from danet_lightning.metrics import ConfusionMatrix, constant_predictor, scores
 
-TRAIN, VAL, SIZE = 2400, 100, (64, 128)  # as in conf/dataset/scenes.yaml
+TRAIN, VAL, SIZE = 2000, 100, (64, 128)  # as in conf/dataset/scenes.yaml
 CLASSES = len(Scenes.classes)
 
 

@@ -266,7 +266,7 @@ def refused(*arguments: str, cwd: Path) -> str:
         ),
         pytest.param(
             "optimizer.lr=0.5",
-            "optimizer.lr: 0.001 in the checkpoint, 0.5 now",
+            "optimizer.lr: 0.0012 in the checkpoint, 0.5 now",
             marks=pytest.mark.slow,
         ),
         ("dataset.flip=0.25", "dataset.flip: 0.5 in the checkpoint, 0.25 now"),
