@@ -52,7 +52,7 @@ SETTINGS = {
         "+trainer.val_check_interval=4", "+trainer.max_steps=5", "+trainer.limit_val_batches=2",
         "trainer.gradient_clip_val=0.5", "trainer.num_sanity_val_steps=2",
     ],
-    "reloading": ["+trainer.reload_dataloaders_every_n_epochs=1", "dataset.workers=2"],
+    "workers": ["dataset.workers=2"],
     "stopping": [
         STOP, "+callbacks.stop.monitor=val/miou", "+callbacks.stop.patience=1",
         "+callbacks.stop.mode=min", "trainer.max_epochs=5", "+trainer.min_epochs=3",

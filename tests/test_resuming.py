@@ -203,7 +203,6 @@ def test_changed_rows_are_written_anew(tmp_path, content, caplog):
         (["trainer.max_epochs=-1", "+trainer.max_steps=6"], ["end5", "start5"]),
         (["trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=3"], ["end4"]),
         (["trainer.num_sanity_val_steps=2", "trainer.gradient_clip_val=0.1"], ["validation4"]),
-        (["+trainer.reload_dataloaders_every_n_epochs=1"], ["start6"]),
         (
             [
                 "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping",

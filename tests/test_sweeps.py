@@ -313,7 +313,7 @@ def test_a_folder_of_another_point_is_refused(folder: Path) -> None:
     other = danet("train", *command, "optimizer.lr=0.002,0.001", cwd=folder)
     assert other.returncode == 2, other.stderr
     assert "2 of the sweep's points failed" in other.stderr
-    assert "optimizer.lr: 0.0012 in the checkpoint, 0.002 now" in other.stderr
+    assert "optimizer.lr: 0.001 in the checkpoint, 0.002 now" in other.stderr
     assert kept == [(path, path.read_bytes()) for path, _ in kept]
 
 
