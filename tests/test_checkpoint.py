@@ -682,6 +682,13 @@ def test_weights_of_other_numbers_are_not_converted(
     assert f"{name.removeprefix('net.')} holds {dtype}" in refused(tmp_path / "a.ckpt")
 
 
+def test_weights_that_are_no_numbers_are_refused(content: Content, tmp_path: Path) -> None:
+    weight = content["state_dict"]["net.backbone.fourth.weight"]
+    weight[0] = float("nan")
+    torch.save(content, tmp_path / "a.ckpt")
+    assert "backbone.fourth.weight holds NaN" in refused(tmp_path / "a.ckpt")
+
+
 def test_weights_of_half_precision_are_taken(content: Content, tmp_path: Path) -> None:
     name = "net.backbone.fourth.weight"
     content["state_dict"][name] = content["state_dict"][name].half()

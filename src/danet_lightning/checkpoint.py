@@ -87,7 +87,7 @@ def restore(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Mo
 
 
 def _refuse_other_numbers(own: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
-    """Refuse what torch would convert and lose by it: complex to real, whole numbers to weights."""
+    """Refuse weights that torch would convert with a loss, or that are no numbers."""
     for name, tensor in weights.items():
         wanted = own.get(name)
         if not isinstance(tensor, Tensor) or not isinstance(wanted, Tensor):
@@ -96,6 +96,11 @@ def _refuse_other_numbers(own: Mapping[str, Any], weights: Mapping[str, Any]) ->
             raise RequestError(
                 f"ckpt_path: the weights do not fit their own model: {name[:80]} holds "
                 f"{tensor.dtype}, and the model has {wanted.dtype} there."
+            )
+        if tensor.isnan().any():
+            raise RequestError(
+                f"ckpt_path: {name[:80]} holds NaN, so whatever is shown, the network would answer "
+                "with its first class. Use a checkpoint of before the training diverged."
             )
 
 
