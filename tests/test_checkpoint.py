@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from trainings import TINY
 
-from danet_lightning import load
+from danet_lightning import load, resuming
 from danet_lightning.building import DATASET, build_over
 from danet_lightning.errors import RequestError
 from danet_lightning.models import DANet, dilated_resnet, import_weights
@@ -661,6 +661,39 @@ def test_every_command_says_it_in_a_sentence(arguments: list[str], folder: Path)
         assert said in done.stderr
         assert not (folder / "made").exists()
         assert not (folder / "out").exists()
+
+
+def test_training_on_images_it_does_not_tell_is_not_resumed(
+    content: Content, tmp_path: Path
+) -> None:
+    content |= {"loops": LOOPS, "rows": {}, "data": {}}
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(RequestError, match="does not say on which images"):
+        resuming.find(str(tmp_path / "last.ckpt"), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32, torch.bool], ids=str)
+def test_weights_of_other_numbers_are_not_converted(
+    dtype: torch.dtype, content: Content, tmp_path: Path
+) -> None:
+    name = "net.backbone.fourth.weight"
+    content["state_dict"][name] = content["state_dict"][name].to(dtype)
+    torch.save(content, tmp_path / "a.ckpt")
+    assert f"{name.removeprefix('net.')} holds {dtype}" in refused(tmp_path / "a.ckpt")
+
+
+def test_weights_that_are_no_numbers_are_refused(content: Content, tmp_path: Path) -> None:
+    weight = content["state_dict"]["net.backbone.fourth.weight"]
+    weight[0] = float("nan")
+    torch.save(content, tmp_path / "a.ckpt")
+    assert "backbone.fourth.weight holds NaN" in refused(tmp_path / "a.ckpt")
+
+
+def test_weights_of_half_precision_are_taken(content: Content, tmp_path: Path) -> None:
+    name = "net.backbone.fourth.weight"
+    content["state_dict"][name] = content["state_dict"][name].half()
+    torch.save(content, tmp_path / "a.ckpt")
+    load(tmp_path / "a.ckpt", TRUSTED)
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from danet_lightning.errors import RequestError
 from danet_lightning.facts import checked
@@ -71,6 +72,7 @@ def restore(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Mo
         if name.startswith("net.")
     }
     net = build_network(facts["config"]["model"], packages, weights)
+    _refuse_other_numbers(net.state_dict(), weights)
     try:
         net.load_state_dict(weights)
     except Exception as error:
@@ -82,3 +84,25 @@ def restore(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Mo
         setattr(net, name, tuple(facts[name]))
     net.protocol = build(facts["config"]["protocol"], PROTOCOL, packages)
     return net.eval()
+
+
+def _refuse_other_numbers(own: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+    """Refuse weights that torch would convert with a loss, or that are no numbers."""
+    for name, tensor in weights.items():
+        wanted = own.get(name)
+        if not isinstance(tensor, Tensor) or not isinstance(wanted, Tensor):
+            continue  # an extra state, or a name that the network has not
+        if _kind(tensor) != _kind(wanted):
+            raise RequestError(
+                f"ckpt_path: the weights do not fit their own model: {name[:80]} holds "
+                f"{tensor.dtype}, and the model has {wanted.dtype} there."
+            )
+        if tensor.isnan().any():
+            raise RequestError(
+                f"ckpt_path: {name[:80]} holds NaN, so whatever is shown, the network would answer "
+                "with its first class. Use a checkpoint of before the training diverged."
+            )
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool

@@ -86,7 +86,7 @@ def _resumable(path: Path) -> dict[str, Any]:
             "them, so there is nothing to resume. Start from its weights with init_from=..., "
             "evaluate it, or predict."
         )
-    if "data" not in content:
+    if "train" not in content.get("data", ()):
         raise RequestError(
             f"ckpt_path: {path} was written by an earlier version, and does not say on which "
             "images. Start from its weights with init_from=..., or go on with that version."
