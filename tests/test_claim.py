@@ -47,6 +47,19 @@ def test_a_second_process_is_told_who_is_there_and_gets_it_when_that_is_killed(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_second_claim_of_one_process_leaves_the_first_one_alone(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    first = claimed(path, patience=0)
+
+    def twice() -> None:
+        first.__enter__()
+        with claimed(path, patience=0):
+            pass
+
+    with other(twice), pytest.raises(HeldError):
+        claimed(path, patience=0).__enter__()
+
+
 def test_a_forked_worker_that_outlives_its_process_holds_nothing(tmp_path: Path) -> None:
     path, reading_writing = tmp_path / "claim", os.pipe()
 

@@ -21,6 +21,7 @@ from typing import Any
 PATIENCE = 3.0  # seconds for a process that was killed to be gone
 SETTLING = 1.0  # seconds after which, without locks, all see who took over last
 FACTS = ("host", "pid", "user", "since", "command", "born", "pids", "slurm")
+HELD: set[tuple[int, Path]] = set()  # by process; who opens such a file again ends its own lock
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -43,14 +44,20 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
         HeldError: Another process holds it.
         OSError: It cannot be written.
     """
+    name = os.getpid(), path.resolve()  # a forked process holds nothing
+    if name in HELD:  # a point of a sweep whose folder is the sweep's
+        yield
+        return
     deadline = time.monotonic() + patience
     while (descriptor := _take(path)) is None:
         if time.monotonic() > deadline:
             raise HeldError(_who(path))
         time.sleep(0.1)
+    HELD.add(name)
     try:
         yield
     finally:
+        HELD.discard(name)
         with suppress(OSError):
             if _is_at(path, descriptor):
                 path.unlink()
