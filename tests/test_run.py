@@ -224,7 +224,11 @@ def test_resume_continues_where_it_stopped(undisturbed, folder):
         f"ckpt_path='{undisturbed}/last.ckpt'", cwd=folder,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert {row["epoch"] for row in rows_of(folder / "longer") if row["val/miou"]} == {"0", "1", "2"}
+    assert {row["epoch"] for row in rows_of(folder / "longer") if row["val/miou"]} == {
+        "0",
+        "1",
+        "2",
+    }
 
 
 def test_wandb_run_can_be_read_back(trained):
