@@ -62,6 +62,28 @@ def test_a_key_in_netrc_counts(nobody, tmp_path):
     assert not tracking.has_key("wandb.example.org")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["api.wandb.ai", "http://[::1", "http://a b", "http://localhost:abc", "file:///etc/hosts"],
+)
+def test_an_address_that_is_none_is_a_sentence(nobody, monkeypatch, url):
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    with pytest.raises(RequestError, match="give an address such as"):
+        tracking.choose_mode()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_name_that_no_server_can_have_does_not_answer():
+    assert not tracking.answers(f"http://{'a' * 70}.example", 5)
+
+
+def test_a_netrc_that_is_no_text_holds_no_key(nobody, monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_bytes(b"machine \xff login user password x\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert not tracking.has_key("api.wandb.ai")
+
+
 def test_best_miou_is_in_the_summary(nobody, tmp_path):
     logger = tracking.wandb_logger(str(tmp_path), tags=["test"])
     for step, value in enumerate((0.2, 0.7, 0.5)):

@@ -71,6 +71,32 @@ def refuse_pages(path: str | Path, image: Image.Image) -> None:
         )
 
 
+def refuse_misread_bitmap(path: str | Path, image: Image.Image) -> None:
+    """Refuse a BMP of fewer greys than its bits have room for: Pillow then decodes other bits.
+
+    It takes a palette of black and white alone for 1 bit a pixel, and one of the first greys in
+    order for 8, whatever the header says.
+
+    Raises:
+        RequestError: The header says otherwise.
+    """
+    taken = {"1": 1, "L": 8}.get(image.mode) if image.format == "BMP" else None
+    if taken is None:
+        return
+    with Path(path).open("rb") as file:
+        head = file.read(30)
+    place = 24 if head[14] == 12 else 28  # the header of OS/2 is the shorter one
+    bits = int.from_bytes(head[place : place + 2], "little")
+    if bits != taken:
+        raise RequestError(
+            f"{path} cannot be read as an image: a BMP of {bits} bits whose palette is of few "
+            f"greys is taken for one of {taken}.",
+            "unreadable",
+            "Save it as PNG: magick IN OUT.png",
+            [Path(path)],
+        )
+
+
 def tiff_tags(image: Image.Image) -> Mapping[int, Any]:
     """Return the tags of a TIFF's current page; of any other file none."""
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}

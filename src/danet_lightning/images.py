@@ -13,6 +13,7 @@ from danet_lightning.errors import RequestError
 from danet_lightning.image_storage import (
     is_white_zero,
     odd_samples,
+    refuse_misread_bitmap,
     refuse_pages,
     sample_bits,
     unfixed_white,
@@ -83,6 +84,7 @@ def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
             if image.format == "TIFF" and DNG_VERSION in image.tag_v2:  # type: ignore[attr-defined]
                 raise ValueError(NOT_READ.format("a camera's raw file"))
             refuse_pages(path, image)
+            refuse_misread_bitmap(path, image)
             samples, bits = odd_samples(image), sample_bits(image)
             if samples:
                 raise unfixed_white(path, samples)

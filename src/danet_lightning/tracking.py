@@ -1,6 +1,7 @@
 """Weights & Biases, online where it can be, offline where it cannot, never in the way."""
 
 import glob
+import http.client
 import json
 import logging
 import netrc
@@ -199,7 +200,8 @@ def choose_mode() -> tuple[Mode, str]:
     """Return (online | offline | what WANDB_MODE says, the reason).
 
     Raises:
-        RequestError: WANDB_MODE is none of W&B's modes, or WANDB_DISABLED neither yes nor no.
+        RequestError: WANDB_MODE is none of W&B's modes, WANDB_DISABLED neither yes nor no, or
+            WANDB_BASE_URL no address.
     """
     disabled = os.environ.get("WANDB_DISABLED") or "false"
     try:
@@ -213,11 +215,23 @@ def choose_mode() -> tuple[Mode, str]:
             raise RequestError(f"WANDB_MODE={mode}: W&B's modes are {', '.join(MODES)}.")
         return MODES[mode], f"WANDB_MODE={mode}"
     url = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
-    if not has_key(urlparse(url).hostname or ""):
+    if not has_key(_host(url)):
         return "offline", "no API key; `wandb login` stores one"
     if not answers(url, CONNECT_SECONDS):
         return "offline", f"{url} did not answer within {CONNECT_SECONDS} s"
     return "online", ""
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlparse(url)
+        _ = parts.port  # fails where it is no number
+        if parts.scheme in ("http", "https") and parts.hostname and not set(url) & set(" \t\n"):
+            return parts.hostname
+    except ValueError:
+        pass
+    text = f"WANDB_BASE_URL={url}: give an address such as https://api.wandb.ai, or unset it."
+    raise RequestError(text)
 
 
 def has_key(host: str) -> bool:
@@ -226,7 +240,7 @@ def has_key(host: str) -> bool:
         return True
     try:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, ValueError, netrc.NetrcParseError):  # bytes that are no text, too
         return False
 
 
@@ -239,7 +253,7 @@ def answers(url: str, seconds: float) -> bool:
             urllib.request.urlopen(url, timeout=seconds).close()
         except urllib.error.HTTPError:
             pass  # an error page is an answer too
-        except OSError:
+        except (OSError, ValueError, http.client.HTTPException):  # no name, or no web server
             return
         answered.set()
 

@@ -9,7 +9,7 @@ from fake_trees import write_tiff
 from PIL import Image
 
 from danet_lightning.data.colors import ColorSource
-from danet_lightning.data.files import FileSource
+from danet_lightning.data.files import FileSource, read_image
 from danet_lightning.errors import RequestError
 
 IDS = np.tile(np.array([0, 1, 2, 3, 4], np.uint8), (4, 2))  # (4, 10)
@@ -279,6 +279,23 @@ def test_formats_without_loss_keep_the_colors(tmp_path, name):
     colors = [RED, GREY, WHITE, BLACK, (1, 2, 3)]
     Image.fromarray(np.array(colors, np.uint8)[IDS]).save(tmp_path / name, **options)
     assert masked(tmp_path / name, colors=colors) == IDS.tolist()
+
+
+@pytest.mark.parametrize("count", [2, 3, 256])
+def test_a_bitmap_whose_bits_pillow_takes_for_others_is_refused(tmp_path, count):
+    greys = [0, 255] if count == 2 else [*range(count)]
+    path = write_palette(tmp_path / "a.bmp", BINARY, greys)
+    # Pillow itself may write all 256 entries of a palette; other writers count those there are.
+    with Image.open(path) as image:
+        is_misread = image.mode == "1"
+    answer = masked(path, 2, None)
+    assert is_misread == (count == 2)
+    if is_misread:
+        assert "BMP of 8 bits" in answer
+        with pytest.raises(RequestError, match="BMP of 8 bits"):
+            read_image(path)
+    else:
+        assert answer == BINARY.tolist()
 
 
 def test_pages_are_refused_and_smaller_copies_are_not_pages(tmp_path):

@@ -15,6 +15,7 @@ from danet_lightning.errors import RequestError
 from danet_lightning.image_storage import (
     is_white_zero,
     odd_samples,
+    refuse_misread_bitmap,
     refuse_pages,
     sample_bits,
     tiff_tags,
@@ -63,6 +64,7 @@ def read_label(path: Path) -> LabelFile:
         with path.open("rb") as file, Image.open(file) as image:
             _refuse_lossy(path, image)
             refuse_pages(path, image)
+            refuse_misread_bitmap(path, image)
             bits = sample_bits(image)
             _refuse_scaled(path, image, bits)
             kind = odd_samples(image)
