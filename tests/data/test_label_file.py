@@ -57,6 +57,27 @@ def write_png(path: Path, rows: np.ndarray, bits: int) -> Path:
 # ---- palettes
 
 
+def test_an_index_has_one_color_in_all_files(tmp_path: Path) -> None:
+    """An optimizer numbers colors anew in each file; unused and ignored indices may be anything."""
+    ids = np.array([[0, 1, 255]])
+    black, red, green, white = (0, 0, 0), (200, 0, 0), (0, 200, 0), (255, 255, 255)
+    rest = [white] * 253
+    write_palette(tmp_path / "first.png", ids, [black, red, green, *rest])
+    write_palette(tmp_path / "same.png", ids, [black, red, white, *rest[1:], black])
+    write_palette(tmp_path / "other.png", ids, [black, green, red, *rest])
+    files = [
+        (name, path, path)
+        for name in ("first", "same", "other")
+        for path in [tmp_path / f"{name}.png"]
+    ]
+    source = FileSource(files, {0: 0, 1: 1, 2: 2, 255: 255})
+    assert source.read_mask(0).tolist() == source.read_mask(1).tolist() == ids.tolist()
+    with pytest.raises(
+        RequestError, match=r"other\.png: index 1 .* \[0, 200, 0\], and \[200, 0, 0\]"
+    ):
+        source.read_mask(2)
+
+
 @pytest.mark.parametrize("greys", [[0, 4, 3, 2, 1], [4, 3, 2, 1, 0], [2, 0, 1, 4, 3]])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".gif", ".bmp"])
 def test_a_grey_palette_in_another_order_is_read_as_it_is_shown(tmp_path, greys, suffix):

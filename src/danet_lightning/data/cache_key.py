@@ -29,7 +29,8 @@ def cache_key(source: FileSource) -> str:
     files = [path.absolute() for _, *pair in source.files for path in pair]
     base = Path(os.path.commonpath(files)) if files else Path()  # a moved data set keeps its cache
     kind = f"{type(source).__module__}.{type(source).__qualname__}"
-    content = {name: _plain(value, base, f"{kind}.{name}") for name, value in vars(source).items()}
+    facts = {name: value for name, value in vars(source).items() if name != "_seen"}  # notes
+    content = {name: _plain(value, base, f"{kind}.{name}") for name, value in facts.items()}
     whole = [FORMAT, PIL.__version__, kind, content]  # decoders differ in how they round a JPEG
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 

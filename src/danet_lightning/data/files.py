@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from danet_lightning import images
-from danet_lightning.data.dataset import Pixels
+from danet_lightning.data.dataset import IGNORE, Pixels
 from danet_lightning.data.label_file import (
     LabelFile,
     colors_instead_of_ids,
@@ -62,6 +62,7 @@ class FileSource:
             if not 0 <= raw < 2**16 or not (0 <= train_id < UNMAPPED or train_id == 255):
                 raise ValueError(f"train_ids[{raw}]={train_id}: ids are 0..65535 -> 0..253 or 255")
             self.table[raw] = train_id
+        self._seen: dict[int, tuple[list[int], Path]] = {}  # colors of indices, and who has them
 
     def __len__(self) -> int:
         return len(self.files)
@@ -118,6 +119,7 @@ class FileSource:
     def _lut(self, path: Path, label: LabelFile) -> Pixels:
         """The train id (256,) of every value that may be stored."""
         if not self._is_open(label):
+            self._refuse_other_colors(path, label)
             return self.table[:256]
         counts = cv2.calcHist([label.values], [0], None, [256], [0, 256]).ravel()
         used = np.flatnonzero(counts)
@@ -132,6 +134,30 @@ class FileSource:
         lut = np.full(256, UNMAPPED, np.uint8)
         lut[used] = legal[0].train_ids
         return lut
+
+    def _refuse_other_colors(self, path: Path, label: LabelFile) -> None:
+        """Refuse a palette in which an index has another color than in a file read before.
+
+        Optimizers and quantisation number colors anew in each file, and every viewer shows the
+        same picture. An index that does not occur, or is ignored, may have any color.
+        """
+        if label.shown is None:
+            return
+        counts = cv2.calcHist([label.values], [0], None, [256], [0, 256]).ravel()
+        for index in np.flatnonzero(counts).tolist():
+            if index >= len(label.shown) or self.table[index] == IGNORE:
+                continue
+            color = label.shown[index].tolist()
+            before, other = self._seen.setdefault(index, (color, path))
+            if color != before:
+                raise RequestError(
+                    f"{path}: index {index} of the palette has the color {color}, and {before} in "
+                    f"{other}: one of them names other classes.",
+                    "ambiguous_label",
+                    "Save the labels as 8-bit grey, without palettes, if the indices are right; "
+                    "as RGB, if the colors are (dataset=folder: with dataset.colors=[...]).",
+                    [path, other],
+                )
 
     def _is_open(self, label: LabelFile) -> bool:
         """Whether a file can be read in another way than by the ids that it stores."""
