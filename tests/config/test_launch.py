@@ -198,7 +198,7 @@ def test_all_problems_are_told_at_once_and_once_each() -> None:
     "arguments",
     [
         ["+trainer.limit_train_batches=3"],
-        ["trainer.devices=4"],
+        ["trainer.devices=3"],
         ["trainer.devices=auto", "batch_size=7"],
         ["optimizer.lr=1"],  # an int for a float
         ["optimizer=adamw", "+optimizer.betas=[0.9,1]"],
