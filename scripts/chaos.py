@@ -27,7 +27,11 @@ import torch
 from comparison import differences
 
 USERS = Path(__file__).parents[1] / "tests" / "users"  # the small network
-PRELOADED = ["danet_lightning.run", "danet_lightning.callbacks", "danet_lightning.data.drawing"]
+PRELOADED = [
+    "danet_lightning.train.run",
+    "danet_lightning.train.callbacks",
+    "danet_lightning.data.drawing",
+]
 PRELOADED += ["torch._dynamo", "tqdm.auto"]
 TRAINING = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
@@ -140,7 +144,7 @@ def _train(folder: Path, config: Path, event: int) -> None:
     """In the forked process: train as `danet train` does, when it has read its command line."""
     from omegaconf import OmegaConf
 
-    from danet_lightning import run
+    from danet_lightning.train import run
 
     os.setsid()
     os.chdir(folder)

@@ -1,6 +1,6 @@
 """What simple predictors reach on the built-in scenes: `python scripts/scene_baselines.py`.
 
-The scenes are worth training on only if a colour, a place in the image or a few pixels around do
+The scenes are worth training on only if a color, a place in the image or a few pixels around do
 not give a class away. N: pixels, C: classes.
 """
 
@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from danet_lightning.data.drawing.source import SceneSource
 from danet_lightning.data.scenes import Scenes
-from danet_lightning.inference import normalize
-from danet_lightning.losses import SummedCrossEntropy
-from danet_lightning.metrics import ConfusionMatrix, constant_predictor, scores
+from danet_lightning.evaluate.metrics import ConfusionMatrix, constant_predictor, scores
+from danet_lightning.models.segmenter import normalize
+from danet_lightning.train.losses import SummedCrossEntropy
 
 TRAIN, VAL, SIZE = 2000, 100, (64, 128)  # as in conf/dataset/scenes.yaml
 CLASSES = len(Scenes.classes)
@@ -30,13 +30,13 @@ def stack(split: str, count: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.from_numpy(np.stack(masks))
 
 
-def colour_cell(images: Tensor) -> Tensor:
-    """The cell of a 16 x 16 x 16 colour cube: (B, H, W)."""
+def color_cell(images: Tensor) -> Tensor:
+    """The cell of a 16 x 16 x 16 color cube: (B, H, W)."""
     red, green, blue = (images >> 4).long().unbind(1)
     return red * 256 + green * 16 + blue
 
 
-def colour_and_place_cell(images: Tensor) -> Tensor:
+def color_and_place_cell(images: Tensor) -> Tensor:
     """A cell of an 8 x 8 x 8 cube in one of 8 x 8 regions of the image: (B, H, W)."""
     red, green, blue = (images >> 5).long().unbind(1)
     height, width = images.shape[2:]
@@ -100,13 +100,13 @@ def main() -> None:
     """Print one line a predictor."""
     begin = time.monotonic()
     train, val = stack("train", TRAIN), stack("val", VAL)
-    colour = lookup(colour_cell, train, val)
+    color = lookup(color_cell, train, val)
     results = {
-        "colour lookup, 16 x 16 x 16": colour,
-        "colour and place lookup": lookup(colour_and_place_cell, train, val),
+        "color lookup, 16 x 16 x 16": color,
+        "color and place lookup": lookup(color_and_place_cell, train, val),
         "network that sees 11 x 11 pixels": trained_small_net(train, val),
     }
-    largest, constant = constant_predictor(colour)
+    largest, constant = constant_predictor(color)
     print(f"{f'constant ({Scenes.classes[largest]})':34} mIoU {constant:.4f}")
     for name, matrix in results.items():
         found = scores(matrix)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from commands import danet
 
-from danet_lightning.benchmark import name_first_word
-from danet_lightning.benchmarking.photos import textbook_sample, write_photos
-from danet_lightning.data.files import FileSource
+from danet_lightning.benchmark.__main__ import name_first_word
+from danet_lightning.benchmark.photos import textbook_sample, write_photos
+from danet_lightning.data.files.source import FileSource
 
 SMALL = ("repeats=2", "size=[64,128]", "crop_size=[48,48]", "images=2", "samples=8")
 

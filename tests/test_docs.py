@@ -8,8 +8,8 @@ import pytest
 from commands import danet
 
 from danet_lightning.__main__ import verbs
-from danet_lightning.benchmark import name_first_word
-from danet_lightning.config import schema
+from danet_lightning.benchmark.__main__ import name_first_word
+from danet_lightning.config import commands as schema
 from danet_lightning.config.launch import check_command_line
 
 ROOT = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from danet_lightning.checkpoint import load
+    from danet_lightning.checkpoints.loading import load
 
 __all__ = ["load"]
 
@@ -11,7 +11,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """Import `load` when it is asked for: `--help` must not wait for torch."""
     if name == "load":
-        from danet_lightning.checkpoint import load
+        from danet_lightning.checkpoints.loading import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

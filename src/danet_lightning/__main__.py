@@ -31,10 +31,9 @@ def main() -> None:
 def verbs() -> dict[str, str]:
     """The modules that are launched as commands, with the first line of their docstrings."""
     found = {}
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.glob("*/__main__.py")):
         text = file.read_text(encoding="utf-8")
-        if "\n    launch(" in text:
-            found[file.stem] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+        found[file.parent.name] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     return found
 
 

@@ -1,7 +1,22 @@
-"""Errors that are told in their own words, without a traceback."""
+"""Errors that are told in their own words, and the check of arguments that raises them.
 
-from collections.abc import Sequence
+The annotation of an argument is its rule: `checked` enforces it where an object is built in
+Python, and `argument_problems` before one is built from a configuration, in the same words.
+"""
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, Optional, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+SHOWN = 80  # characters of a wrong value
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 
 class RequestError(ValueError):
@@ -32,3 +47,155 @@ class RequestError(ValueError):
 
 class RunError(RuntimeError):
     """A run that was asked for rightly has failed, for a reason that has a name: exit code 1."""
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The end of a sentence about an unknown word: `; did you mean ...?`, or a full stop."""
+    match = get_close_matches(word, known, n=1)
+    return f"; did you mean {match[0]}?" if match else "."
+
+
+def checked(constructor: Constructor) -> Constructor:
+    """Decorate an `__init__`, so that it checks and converts its arguments by their annotations.
+
+    A list becomes the tuple, a text the path that is annotated. All wrong arguments are named at
+    once, in a RequestError.
+    """
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def checking(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        given = {name: value for name, value in bound.arguments.items() if name in hints()}
+        problems = argument_problems(constructor, given)
+        if problems:
+            name = type(self).__name__
+            raise RequestError("\n".join(f"{name}({key}=): {problems[key]}" for key in problems))
+        for name, value in given.items():
+            adapter = _adapter(hints()[name])
+            bound.arguments[name] = adapter.validate_python(value) if adapter else value
+        constructor(*bound.args, **bound.kwargs)
+
+    @functools.cache
+    def hints() -> dict[str, Any]:  # when first built: a name may be defined below the class
+        return argument_types(constructor)[0]
+
+    return checking  # type: ignore[return-value]
+
+
+def argument_problems(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with the arguments of a call, by name; empty when nothing is.
+
+    Args:
+        target: A class or function.
+        values: Keyword arguments for it. One that it does not take is a problem as well.
+    """
+    types, is_open = argument_types(target)
+    problems = {
+        name: problem(types[name], value) if name in types else unknown_key(name, types)
+        for name, value in values.items()
+        if name in types or not is_open
+    }
+    return {name: text for name, text in problems.items() if text}
+
+
+def argument_types(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+    """The annotation of each argument, and whether others are taken as well.
+
+    Where a constructor passes `**options` on, the arguments of the base class count too.
+    """
+    constructors = [target]
+    if isinstance(target, type):
+        constructors = [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
+    types: dict[str, Any] = {}
+    for constructor in constructors:
+        try:
+            hints = get_type_hints(inspect.unwrap(constructor), include_extras=True)
+        except Exception:  # a name that only type checkers see
+            hints = {}
+        try:
+            parameters = inspect.signature(constructor).parameters.values()
+        except ValueError:  # written in C
+            return types, True
+        for it in parameters:
+            if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY) and it.name != "self":
+                hint = hints.get(it.name, Any)
+                optional = Optional[hint] if it.default is None else hint  # noqa: UP045
+                types.setdefault(it.name, optional)
+        if not any(it.kind is it.VAR_KEYWORD for it in parameters):
+            return types, False
+    return types, True
+
+
+def unknown_key(name: str, known: Mapping[str, Any]) -> str:
+    """What to say of a key that is not among the known ones."""
+    return f"unknown key{nearest(name, list(known))} Known: {', '.join(known) or 'none'}"
+
+
+def problem(annotation: Any, value: Any) -> str:
+    """The value and the rule of the annotation that it breaks; empty when it fits.
+
+    Plain values are held to the rules of strict JSON: a list may stand for a tuple and an int for
+    a float, but not true for 1, nor a text for a number.
+    """
+    adapter = _adapter(annotation)
+    if adapter is None:
+        return ""
+    try:
+        shown = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):  # an object
+        shown = ""
+    try:
+        if shown:
+            adapter.validate_json(shown, strict=True)
+        else:
+            adapter.validate_python(value)
+    except ValidationError as error:
+        text = shown or f"a {type(value).__name__}"
+        text = text if len(text) < SHOWN else f"{text[:SHOWN]} ..."
+        details = error.errors(include_url=False)
+        plain = [each for each in details if each["type"] not in OBJECT_NEEDED] or details
+        return f"{text}: {' or '.join(dict.fromkeys(map(_rule, plain)))}"
+    return ""
+
+
+OBJECT_NEEDED = {"needs_python_object", "is_instance_of", "callable_type"}
+
+
+def _rule(detail: Any) -> str:
+    """One of pydantic's findings as half a sentence."""
+    entry = "".join(f"entry {place} " for place in detail["loc"] if isinstance(place, int))
+    if detail["type"] == "missing":
+        return f"{entry}is missing"
+    if detail["type"] in OBJECT_NEEDED:
+        return f"{entry}must be built by a _target_"
+    if detail["type"] == "string_type" and entry:  # of a list of names
+        return f'{entry}must be text, which names like no, null and 1 are in quotes: ["no","1"]'
+    message = str(detail["msg"]).removeprefix("Value error, ").replace(" after validation", "")
+    message = message.replace("a valid array", "a list").replace("an object", "a mapping of keys")
+    return entry + re.sub(r"^\w+ should", "must", message)
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    """Pydantic's check for an annotation; None for one that it cannot judge."""
+    try:
+        return _cached_adapter(annotation)
+    except TypeError:  # metadata that cannot be hashed
+        return _new_adapter(annotation)
+
+
+def _new_adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    config = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True)
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=config)
+    except PydanticUserError:  # of a class with a configuration of its own
+        try:
+            adapter = TypeAdapter(annotation)
+        except (PydanticUserError, TypeError):
+            return None
+    except (TypeError, RuntimeError):
+        return None
+    return adapter if adapter.pydantic_complete else None
+
+
+_cached_adapter = functools.cache(_new_adapter)

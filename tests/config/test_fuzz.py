@@ -15,9 +15,9 @@ from commands import danet, start
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from danet_lightning.config.commands import TrainConfig
 from danet_lightning.config.launch import check_command_line, conf_dir, explain
 from danet_lightning.config.overrides import literal
-from danet_lightning.config.schema import TrainConfig
 from danet_lightning.errors import RequestError
 
 DRAWN = 300
@@ -48,7 +48,7 @@ NUMBERS: list[Any] = [-1, 0, 3.5, 1e30, float("inf"), float("nan")]
 OTHERS: list[Any] = [None, True, "nonsense", "", [], [1], [[1]], {"a": 1}, 7]
 TARGETS = [
     "builtins.dict", "builtins.print", "collections.Counter", "danet_lightning.models.DANet",
-    "danet_lightning.losses.SummedCrossEntropy", "lightning.Callback", "lightning.Trainer",
+    "danet_lightning.train.losses.SummedCrossEntropy", "lightning.Callback", "lightning.Trainer",
     "pathlib.Path", "torch.nn.Identity", "torch.optim.SGD", "types.SimpleNamespace",
 ]  # fmt: skip
 

@@ -22,13 +22,14 @@ import pytest
 from holding import hold, other
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from launching import launch_train
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from danet_lightning.__main__ import verbs
 from danet_lightning.config import launch as config_module
-from danet_lightning.config.launch import check_command_line, conf_dir, explain, launch, validate
+from danet_lightning.config.commands import EvaluateConfig, PredictConfig, TrainConfig
+from danet_lightning.config.launch import check_command_line, conf_dir, explain, validate
 from danet_lightning.config.overrides import literal
-from danet_lightning.config.schema import EvaluateConfig, PredictConfig, TrainConfig
 from danet_lightning.errors import RequestError
 
 CONF = conf_dir()
@@ -160,7 +161,7 @@ def test_predict_composes(tmp_path: Path) -> None:
         (["~loss", "module.loss=null"], ["loss: is missing"]),
         (["seed=${sed}"], ["seed: Interpolation key 'sed' not found"]),
         (["optimizer._target_=torch.optim.SDG"], ["torch.optim has no 'SDG'; did you mean SGD?"]),
-        (["loss._target_=danet_lightning.loses.X"], ["'loses'; did you mean losses?"]),
+        (["loss._target_=danet_lightning.train.loses.X"], ["'loses'; did you mean losses?"]),
         (["loss._target_=nowhere.Loss"], ["no module 'nowhere' is installed"]),
         (["loss._target_=torch.optim"], ["torch.optim is a module"]),
         (["dataset=camvd"], ["dataset=camvd: no such option; did you mean camvid?", "scenes"]),
@@ -288,7 +289,7 @@ def start(
 
         monkeypatch.setattr(sys, "argv", ["danet", *arguments, *QUIET])
         try:
-            launch(train, TrainConfig)
+            launch_train(train)
         except SystemExit as end:
             return int(end.code or 0), seen
         return 0, seen
@@ -552,14 +553,14 @@ COMMANDS = {
 }
 STUB = """
 import sys, types
-import danet_lightning
-run = types.ModuleType("danet_lightning.run")
-def fit(config, run_dir):
+import danet_lightning.train
+run = types.ModuleType("danet_lightning.train.run")
+def train(config, run_dir):
     import logging, __main__
     logging.getLogger("here").info("fit in %s", run_dir.name)
     print(__main__.__spec__.name, sys.argv[1:])
-run.fit = fit
-sys.modules["danet_lightning.run"] = danet_lightning.run = run
+run.train = train
+sys.modules["danet_lightning.train.run"] = danet_lightning.train.run = run
 sys.argv[0] = "danet"
 from danet_lightning.__main__ import main
 main()
@@ -611,8 +612,8 @@ def test_conf_inside_the_package(tmp_path: Path) -> None:
     shutil.copytree(CONF, tmp_path / "danet_lightning" / "conf")
     (tmp_path / "empty").mkdir()
     code = (
-        "from danet_lightning.config import launch, schema\nprint(launch.conf_dir())\n"
-        "launch.check_command_line('train', schema.TrainConfig, ['dataset=camvid'])"
+        "from danet_lightning.config import commands, launch\nprint(launch.conf_dir())\n"
+        "launch.check_command_line('train', commands.TrainConfig, ['dataset=camvid'])"
     )
     done = run("-c", code, cwd=tmp_path / "empty", PYTHONPATH=str(tmp_path))
     assert done.stdout == f"{tmp_path}/danet_lightning/conf\n", done.stderr
@@ -620,8 +621,8 @@ def test_conf_inside_the_package(tmp_path: Path) -> None:
 
 def test_checking_imports_nothing_heavy(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom danet_lightning.config import launch, schema\n"
-        "launch.check_command_line('train', schema.TrainConfig, ['dataset=camvid'])\n"
+        "import sys\nfrom danet_lightning.config import commands, launch\n"
+        "launch.check_command_line('train', commands.TrainConfig, ['dataset=camvid'])\n"
         "print({'torch', 'lightning', 'albumentations', 'wandb', 'numpy'} & set(sys.modules))"
     )
     assert run("-c", code, cwd=tmp_path).stdout == "set()\n"

@@ -14,15 +14,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from danet_lightning.config.commands import TrainConfig
 from danet_lightning.config.launch import conf_dir, validate
 from danet_lightning.config.overrides import compose, points
-from danet_lightning.config.schema import TrainConfig
 from danet_lightning.data.cityscapes import Cityscapes
 from danet_lightning.data.cocostuff10k import CocoStuff10k
 from danet_lightning.data.pascal_context import PascalContext
-from danet_lightning.data.sampler import EpochSampler
+from danet_lightning.data.samples.sampler import EpochSampler
 from danet_lightning.data.voc2012 import Voc2012
-from danet_lightning.module import SegmentationModule
+from danet_lightning.train.module import SegmentationModule
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
 PLACE = ["run_dir=here", "sweep_dir=there"]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from danet_lightning.config import source
+from danet_lightning.config.commands import TrainConfig, problems, processes
 from danet_lightning.config.nodes import node_problems
 from danet_lightning.config.ranges import OptimizerNode, TrainerNode
-from danet_lightning.config.schema import TrainConfig, problems, processes
 from danet_lightning.config.signature import arguments
 from danet_lightning.config.source import locate
 
@@ -316,7 +316,10 @@ def test_ranges_of_trainer_and_optimizer(place: str, value: Any, text: str) -> N
         ("trainer__val_check_interval", 100),
         ("trainer__max_time", "00:01:00:00"),
         ("trainer__profiler", "simple"),
-        ("trainer__plugins", [{"_target_": "danet_lightning.saving.AtomicCheckpointIO"}]),
+        (
+            "trainer__plugins",
+            [{"_target_": "danet_lightning.checkpoints.saving.AtomicCheckpointIO"}],
+        ),
         ("optimizer__lr", 0),
         ("optimizer__betas", [0.9, 1]),
     ],
@@ -347,8 +350,12 @@ def test_the_nodes_are_named_that_make_too_many_processes() -> None:
 @pytest.mark.parametrize(
     ("target", "values", "text"),
     [
-        ("protocols.MultiView", {"scales": []}, "[]: must have at least 1 item"),
-        ("protocols.MultiView", {"scales": [1e30]}, "entry 0 must be less than or equal to 100"),
+        ("evaluate.protocols.MultiView", {"scales": []}, "[]: must have at least 1 item"),
+        (
+            "evaluate.protocols.MultiView",
+            {"scales": [1e30]},
+            "entry 0 must be less than or equal to 100",
+        ),
         ("data.scenes.Scenes", {"size": [7, 64]}, "entry 0 must be greater than or equal to 32"),
         ("data.scenes.Scenes", {"scale_range": [1, 1e30]}, "entry 1 must be less than or equal"),
     ],

@@ -29,7 +29,7 @@ def test_0_is_ignored_and_150_ids_are_classes(root):
         data.source("val").read(0)
 
 
-def test_names_and_colours_are_the_benchmarks(root):
+def test_names_and_colors_are_the_benchmarks(root):
     data = ade20k(root)
     assert len(data.classes) == len(data.palette) == 150
     facts = {

@@ -24,17 +24,17 @@ from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer
 from torch import Tensor, nn
 
-from danet_lightning.checking.walk import walk
+from danet_lightning.check.run import walk
+from danet_lightning.checkpoints.metadata import dataset_facts, facts_for_module
 from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
 from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.dataset import SegmentationDataset
-from danet_lightning.data.files import UNMAPPED
+from danet_lightning.data.files.source import UNMAPPED
+from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.errors import RequestError
-from danet_lightning.losses import SummedCrossEntropy
-from danet_lightning.module import SegmentationModule
-from danet_lightning.protocols import MultiView
-from danet_lightning.provenance import dataset_facts, facts_for_module
+from danet_lightning.evaluate.protocols import MultiView
+from danet_lightning.train.losses import SummedCrossEntropy
+from danet_lightning.train.module import SegmentationModule
 
 pytestmark = [
     # The number of workers is chosen here, whatever the machine that runs the tests has.
@@ -54,7 +54,7 @@ class Case:
         expected: What a missing root's message must say of the layout and its origin.
         given: Values without which the data set cannot be built.
         published: Whether it is known how many images there are.
-        same_color: Classes that have one colour in the benchmark's palette.
+        same_color: Classes that have one color in the benchmark's palette.
         paper: Batch size and epochs of the paper's recipe, if it has one for this data set.
     """
 

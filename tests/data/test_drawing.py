@@ -1,4 +1,4 @@
-"""The drawn scenes: reproducible, legal, and not to be read off colours."""
+"""The drawn scenes: reproducible, legal, and not to be read off colors."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ def test_shapes_types_and_ids(size: tuple[int, int], seed: int) -> None:
     assert set(np.unique(labels)) <= {*range(len(CLASSES)), 255}, f"seed {seed}"
 
 
-def test_names_and_colours_belong_together() -> None:
+def test_names_and_colors_belong_together() -> None:
     assert 10 <= len(CLASSES) <= 12
     assert len(set(CLASSES)) == len(set(PALETTE)) == len(CLASSES) == len(PALETTE)
 
@@ -100,8 +100,8 @@ def test_light_varies(scenes) -> None:
     assert np.percentile(warmth, 95) > 1.2 * np.percentile(warmth, 5)
 
 
-def colour_accuracy(scenes, first: str, second: str) -> float:
-    """Mean recall, on held-out scenes, of a colour histogram that tells two classes apart."""
+def color_accuracy(scenes, first: str, second: str) -> float:
+    """Mean recall, on held-out scenes, of a color histogram that tells two classes apart."""
     counts = np.ones((2, 512))
     hits = np.zeros((2, 2))
     pair = [CLASSES.index(first), CLASSES.index(second)]
@@ -121,15 +121,15 @@ def colour_accuracy(scenes, first: str, second: str) -> float:
     ("first", "second", "limit"),
     [("grass", "field", 0.6), ("building", "large vehicle", 0.65), ("road", "sidewalk", 0.75)],
 )
-def test_colours_hardly_tell_confusable_classes_apart(
+def test_colors_hardly_tell_confusable_classes_apart(
     scenes, first: str, second: str, limit: float
 ) -> None:
-    assert colour_accuracy(scenes, first, second) < limit
+    assert color_accuracy(scenes, first, second) < limit
 
 
 @pytest.mark.slow
-def test_the_colour_measure_does_tell_distinct_classes_apart(scenes) -> None:
-    assert colour_accuracy(scenes, "sky", "vegetation") > 0.8
+def test_the_color_measure_does_tell_distinct_classes_apart(scenes) -> None:
+    assert color_accuracy(scenes, "sky", "vegetation") > 0.8
 
 
 @pytest.mark.slow

@@ -8,12 +8,12 @@ import pytest
 from fake_trees import write_folder, write_mask, write_photo
 from PIL import Image
 
-from danet_lightning.checking.walk import walk
-from danet_lightning.data.black_and_white import look_for_black_and_white
-from danet_lightning.data.cache_key import cache_key
-from danet_lightning.data.colors import ColorSource
-from danet_lightning.data.dataset import SegmentationDataset
+from danet_lightning.check.run import walk
+from danet_lightning.data.files.black_and_white import look_for_black_and_white
+from danet_lightning.data.files.cache_key import cache_key
+from danet_lightning.data.files.own_masks import ColorSource
 from danet_lightning.data.folder import Folder
+from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.errors import RequestError
 
 CLASSES = ["road", "sky", "person"]
@@ -54,7 +54,7 @@ def write_pool(root: Path, count: int) -> Path:
 
 
 def write_rgb(root: Path, colors: np.ndarray) -> Path:
-    """One image a split; in the masks, the given colours."""
+    """One image a split; in the masks, the given colors."""
     for number, split in enumerate(("train", "val")):
         write_photo(root / split / "images" / "a.jpg", np.full(colors.shape[:2], number))
         (root / split / "masks").mkdir(parents=True)
@@ -247,7 +247,7 @@ def test_raw_ids_become_train_ids_and_several_are_ignored(root):
 
 
 @pytest.mark.parametrize("alpha", [False, True])
-def test_colours_become_train_ids(tmp_path, alpha):
+def test_colors_become_train_ids(tmp_path, alpha):
     colors = np.array([[*COLORS, [0, 0, 0]]])
     if alpha:
         colors = np.concatenate([colors, np.full((1, 4, 1), 255)], axis=2)
@@ -260,22 +260,22 @@ def test_colours_become_train_ids(tmp_path, alpha):
     assert reordered.source("val").read(0)[1].tolist() == [[0, 1, 2, 255]]
 
 
-def test_an_unknown_colour_names_file_colour_and_count(tmp_path):
+def test_an_unknown_color_names_file_color_and_count(tmp_path):
     root = write_rgb(tmp_path, np.array([[COLORS[0], [1, 2, 3], [0, 0, 0], [1, 2, 3]]]))
     told = refusal(root, colors=COLORS)
     assert str(root / "train/masks/a.png") in told
-    assert "colours [1,2,3] in 2 pixels, [0,0,0] in 1 pixels of no class" in told
+    assert "colors [1,2,3] in 2 pixels, [0,0,0] in 1 pixels of no class" in told
     assert "dataset.ignore" in told
 
 
-def test_a_mask_of_colours_without_a_table_tells_its_colours(tmp_path):
+def test_a_mask_of_colors_without_a_table_tells_its_colors(tmp_path):
     told = refusal(write_rgb(tmp_path, np.array([[COLORS[0], COLORS[1], COLORS[0]]])))
     assert str(tmp_path / "train/masks/a.png") in told
     assert "[128,64,128] in 2 pixels, [70,130,180] in 1 pixels" in told
     assert "dataset.colors=[[0,0,0]," in told
 
 
-def test_files_of_ids_are_read_beside_a_table_of_colours(root):
+def test_files_of_ids_are_read_beside_a_table_of_colors(root):
     data = own(root, colors=COLORS)
     assert np.array_equal(data.source("val").read(0)[1], own(root).source("val").read(0)[1])
 
@@ -289,7 +289,7 @@ def test_a_palette_that_contradicts_the_table_is_refused(tmp_path):
         quantised.save(path)
     told = refusal(root, colors=COLORS)
     assert str(root / "train/masks/a.png") in told
-    assert "index 0 of the palette has the colour [" in told
+    assert "index 0 of the palette has the color [" in told
 
 
 def black_and_white(root: Path) -> Path:
@@ -364,7 +364,7 @@ def test_ignored_pixels_beside_a_class_are_no_black_and_white_masks(tmp_path, ca
         ({"colors": [COLORS[0]] * 3}, "dataset.colors: [128,64,128] occurs 3 times"),
         ({"colors": COLORS, "ignore": COLORS[1]}, "[70,130,180] is the class sky"),
         ({"ignore": [2, 255]}, "dataset.ignore: 2 is the class person"),
-        ({"ignore": [[0, 0, 0]]}, "dataset.ignore=[[0,0,0]] is of colours"),
+        ({"ignore": [[0, 0, 0]]}, "dataset.ignore=[[0,0,0]] is of colors"),
     ],
 )
 def test_a_legend_that_contradicts_itself_is_refused(root, options, part):
@@ -400,8 +400,8 @@ def test_an_empty_folder_says_what_belongs_there(root):
     assert "dataset.list_file={split}.txt" in told
 
 
-def test_a_cache_knows_the_colours(tmp_path):
-    """Other colours, other labels: nothing of an earlier cache may be used."""
+def test_a_cache_knows_the_colors(tmp_path):
+    """Other colors, other labels: nothing of an earlier cache may be used."""
     root = write_rgb(tmp_path, np.array([[COLORS[0], COLORS[1]]]))
     keys = {cache_key(own(root, colors=table).source("val")) for table in (COLORS, COLORS[::-1])}
     assert len(keys) == 2

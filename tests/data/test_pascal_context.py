@@ -46,7 +46,7 @@ def test_the_background_is_class_0_of_60_if_wanted(root):
     assert (len(data.classes), data.classes[0], data.classes[51]) == (60, "background", "track")
     assert first_row(root, LABELS, background=True) == [1, 2, 59, 51, 0, 0, 0, 0, 0]
     assert data.palette[0] == (0, 0, 0)
-    assert data.palette[1:] == context(root).palette  # a class has one colour under both rules
+    assert data.palette[1:] == context(root).palette  # a class has one color under both rules
     assert data.label_source != context(root).label_source
 
 

@@ -5,7 +5,7 @@ import pytest
 from fake_trees import write_list, write_mask, write_sbd, write_voc2012
 from PIL import Image
 
-from danet_lightning.data.label_file import read_label
+from danet_lightning.data.files.label_file import read_label
 from danet_lightning.data.voc2012 import Voc2012
 from danet_lightning.errors import RequestError
 

@@ -1,11 +1,6 @@
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
-
-sys.path.append(str(Path(__file__).parents[1] / "golden"))
 
 
 class TinyBackbone(nn.Module):

@@ -2,7 +2,7 @@
 
 import torch
 
-from danet_lightning.losses import SummedCrossEntropy
+from danet_lightning.train.losses import SummedCrossEntropy
 
 
 class Loose(SummedCrossEntropy):

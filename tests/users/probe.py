@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning import Callback
 
-from danet_lightning.losses import SummedCrossEntropy
+from danet_lightning.train.losses import SummedCrossEntropy
 
 
 class Probe(Callback):

@@ -1,12 +1,12 @@
 """Launch a command: compose its configuration, check it, call the task, explain what failed."""
 
-import functools
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from danet_lightning.config.commands import CommandConfig, problems
 from danet_lightning.config.explanation import explain, refuse
 from danet_lightning.config.machine import require_working_folder, settle_in
 from danet_lightning.config.overrides import (
@@ -30,30 +31,30 @@ from danet_lightning.config.overrides import (
     points,
     quoted,
 )
-from danet_lightning.config.processes import (
+from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
+from danet_lightning.config.sweep import point, repetition, score, sweep
+from danet_lightning.config.terminal import protect_log, protect_output
+from danet_lightning.disk.writing import FULL, machine_errors, refusal
+from danet_lightning.errors import RequestError, RunError
+from danet_lightning.processes.launching import (
     one_configuration,
     rank,
     started_outside,
     wait_for_first,
 )
-from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
-from danet_lightning.config.schema import CommandConfig, problems
-from danet_lightning.config.sweep import point, repetition, score, sweep
-from danet_lightning.config.terminal import protect_log, protect_output
-from danet_lightning.errors import RequestError, RunError
-from danet_lightning.writing import FULL, machine_errors, refusal
 
 VERSION_BASE = "1.3"
 
 
-def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -> None:
-    """Run a command: compose the config that has the task's name, check it, call the task.
+def launch(name: str, form: type[CommandConfig]) -> None:
+    """Run a command: compose and check the config of its name, then call its `run` module.
 
     The points of a sweep are all checked before the first one runs. Ends the process with code 2
     and a message when the request was wrong, with 1 when the run failed, with 130 after Ctrl-C.
 
     Args:
-        task: Called with the config and the run folder, which exists and is `config.run_dir`.
+        name: The command's. `danet_lightning.<name>.run.<name>` is called with the config and the
+            run folder, which exists and is `config.run_dir`; it is imported when all is checked.
         form: The typed top level of the config.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask a server
@@ -66,7 +67,6 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
         insert("hydra.output_subdir=null", "hydra/job_logging=none")
     started = False
 
-    @functools.wraps(task)
     def job(config: DictConfig) -> Any:
         nonlocal started
         started = True
@@ -79,19 +79,21 @@ def launch(task: Callable[[DictConfig, Path], Any], form: type[CommandConfig]) -
             validate(config, form)  # again: a sampling sweeper makes up its points as it goes
             own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
             settle_in()
-            with own, machine_errors(run_dir), one_configuration(task.__name__, config, run_dir):
-                task(config, run_dir)
+            with own, machine_errors(run_dir), one_configuration(name, config, run_dir):
+                run_module = import_module(f"danet_lightning.{name}.run")
+                getattr(run_module, name)(config, run_dir)
             return score(run_dir) if is_point else None
 
-    run = hydra.main(str(conf_dir()), task.__name__, VERSION_BASE)(job)
+    job.__name__ = name  # by which Hydra calls the job
+    run = hydra.main(str(conf_dir()), name, VERSION_BASE)(job)
     try:
         require_working_folder()
-        chosen = check_command_line(task.__name__, form)
+        chosen = check_command_line(name, form)
         if chosen is None or rank():  # the first process has the folder for all
             run()
             return
         with occupied(chosen) as folder:  # before Hydra writes there
-            again = repetition(task.__name__, folder)
+            again = repetition(name, folder)
             # once for all jobs, wherever they run
             insert(f"hydra.{chosen.kind}.dir={quoted(str(folder))}")
             with sweep(folder, again) if is_sweep else nullcontext():

@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from danet_lightning.disk.writing import refusal
 from danet_lightning.errors import RequestError
-from danet_lightning.writing import refusal
 
 log = logging.getLogger(__name__)
 

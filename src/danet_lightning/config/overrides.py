@@ -15,8 +15,8 @@ from hydra.core.override_parser.types import Override, OverrideType, Quote, Quot
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
+from danet_lightning.disk.names import is_utf_8
 from danet_lightning.errors import RequestError
-from danet_lightning.file_names import is_utf_8
 
 TEXTS = (  # paths and parts of names
     *("ckpt_path", "init_from", "run_dir", "sweep_dir", "input", "output", "source"),

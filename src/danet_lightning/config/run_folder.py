@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from danet_lightning.claim import HeldError, claimed
+from danet_lightning.disk.claim import HeldError, claimed
 from danet_lightning.errors import RequestError
 
 CLAIM = ".in_use"  # in a folder while a command is at work there: which one, where, since when

@@ -13,8 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from danet_lightning.config.explanation import explain
 from danet_lightning.config.overrides import fixed, quoted
+from danet_lightning.disk.writing import writing
 from danet_lightning.errors import RequestError, RunError
-from danet_lightning.writing import writing
 
 log = logging.getLogger(__name__)
 

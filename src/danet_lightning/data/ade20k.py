@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from danet_lightning.data.archive import Archive
+from danet_lightning.data.base import Archive, Source
 from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.dataset import Source
-from danet_lightning.data.files import FileSource
-from danet_lightning.data.pairing import pair_by_name
-from danet_lightning.data.release import check_count, find_folder, require_folder
+from danet_lightning.data.files.layout import check_count, find_folder, require_folder
+from danet_lightning.data.files.pairing import pair_by_name
+from danet_lightning.data.files.source import FileSource
 
 LAYOUT = """\
 ADE20K is expected as it is published: dataset.root/ADEChallengeData2016/ with \

@@ -3,18 +3,17 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from danet_lightning.data.archive import Archive
+from danet_lightning.data.base import Archive, Source
 from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.dataset import Source
-from danet_lightning.data.files import FileSource
-from danet_lightning.data.lists import pair_listed
-from danet_lightning.data.release import (
+from danet_lightning.data.files.layout import (
     check_count,
     mat_shape,
     read_names,
     require_folder,
     voc_colors,
 )
+from danet_lightning.data.files.lists import pair_listed
+from danet_lightning.data.files.source import FileSource
 from danet_lightning.errors import RequestError
 
 LAYOUT = """\

@@ -10,15 +10,20 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from danet_lightning.data.archive import Archive
-from danet_lightning.data.cache import cached
-from danet_lightning.data.dataset import IGNORE, Sample, SegmentationDataset, Source
-from danet_lightning.data.digest import digests
-from danet_lightning.data.loader import SegmentationLoader, TrainingLoader, cores, start_worker
-from danet_lightning.data.sampler import EpochSampler, EvaluationSampler
-from danet_lightning.data.transforms import training_transform
+from danet_lightning.data.base import IGNORE, Archive, Sample, Source
+from danet_lightning.data.files.cache import cached
+from danet_lightning.data.files.digest import digests
+from danet_lightning.data.samples.dataset import SegmentationDataset
+from danet_lightning.data.samples.loader import (
+    SegmentationLoader,
+    TrainingLoader,
+    cores,
+    start_worker,
+)
+from danet_lightning.data.samples.sampler import EpochSampler, EvaluationSampler
+from danet_lightning.data.samples.transforms import training_transform
+from danet_lightning.disk.names import expanded
 from danet_lightning.errors import RequestError
-from danet_lightning.file_names import expanded
 
 Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
 
@@ -36,7 +41,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
             `base_size`. None: each image's own.
         max_category_share: A crop of which one class has this share or more is placed again, up
             to 10 times: MMSegmentation's `cat_max_ratio`. 1: never.
-        photometric: Whether to change colours as MMSegmentation's `PhotoMetricDistortion` does;
+        photometric: Whether to change colors as MMSegmentation's `PhotoMetricDistortion` does;
             `color_jitter` can be used as well.
         workers: Processes that read, for each training process; no more than there are cores.
         seed: Seed of the order and the augmentation.
@@ -48,7 +53,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     Attributes:
         classes: Class names; a train id is the position in it.
-        palette: One RGB colour (0..255) for each class.
+        palette: One RGB color (0..255) for each class.
         label_source: Where the labels come from; recorded with every number.
         mean: Mean of ImageNet's R, G and B in 0..255, by which images are normalised.
         std: Their standard deviation, in 0..255.

@@ -7,18 +7,18 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
-from danet_lightning.data.black_and_white import look_for_black_and_white
-from danet_lightning.data.colors import ColorSource
+from danet_lightning.data.base import Source
 from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.dataset import Source
-from danet_lightning.data.inspection import running
-from danet_lightning.data.leakage import same_files
-from danet_lightning.data.legend import legend
-from danet_lightning.data.lists import pair_lines
-from danet_lightning.data.pairing import Triple, first_five, pair_by_name
-from danet_lightning.data.release import require_folder
+from danet_lightning.data.files.black_and_white import look_for_black_and_white
+from danet_lightning.data.files.inspection import running
+from danet_lightning.data.files.layout import require_folder
+from danet_lightning.data.files.leakage import same_files
+from danet_lightning.data.files.legend import legend
+from danet_lightning.data.files.lists import pair_lines
+from danet_lightning.data.files.own_masks import ColorSource
+from danet_lightning.data.files.pairing import Triple, first_five, pair_by_name
+from danet_lightning.disk.names import expanded, stored_path
 from danet_lightning.errors import RequestError
-from danet_lightning.file_names import expanded, stored_path
 
 LAYOUT = """\
 Your own images are expected as dataset.root/{train,val}/images/ and, by the same names, masks \
@@ -64,14 +64,14 @@ class Folder(SegmentationDataModule):
             its name, so another image moves none.
         split_seed: Seed of that choice.
         ids: The id of each class in the masks; None: 0, 1, 2 ...
-        colors: The colour of each class, in masks of colours and in what is drawn; None: masks
-            hold ids, and VOC's colours are drawn.
-        ignore: An id or ids that are ignored; of masks of colours, a colour or colours. With
-            `colors`, three numbers are a colour.
+        colors: The color of each class, in masks of colors and in what is drawn; None: masks
+            hold ids, and VOC's colors are drawn.
+        ignore: An id or ids that are ignored; of masks of colors, a color or colors. With
+            `colors`, three numbers are a color.
         options: What every data set takes; see `SegmentationDataModule`.
 
     Raises:
-        RequestError: Ids, colours and classes do not fit together, or nothing says which images
+        RequestError: Ids, colors and classes do not fit together, or nothing says which images
             are val.
     """
 

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
+from danet_lightning.data.base import Source
 from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.dataset import Source
 from danet_lightning.data.drawing import CLASSES, PALETTE
 from danet_lightning.data.drawing.scene import SMALLEST
 from danet_lightning.data.drawing.source import SceneSource

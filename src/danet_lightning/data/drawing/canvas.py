@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Colour = NDArray[np.float64]  # (3,) red, green, blue in 0..255
+Color = NDArray[np.float64]  # (3,) red, green, blue in 0..255
 Image = NDArray[np.uint8]
 Point = tuple[float, float, float]  # world X, Y, Z
 Ground = tuple[float, float]  # world X, Z
@@ -91,37 +91,37 @@ class Canvas:
     """Image (H, W, 3) and labels (H, W), painted from far to near, with haze over what is far."""
 
     def __init__(
-        self, height: int, width: int, camera: Camera, haze: Colour, visibility: float
+        self, height: int, width: int, camera: Camera, haze: Color, visibility: float
     ) -> None:
         self.image: Image = np.zeros((height, width, 3), np.uint8)
         self.labels: Image = np.full((height, width), IGNORE, np.uint8)
         self.camera = camera
         self.haze = haze
-        self.visibility = visibility  # metres after which 1 - 1/e of a colour is haze
+        self.visibility = visibility  # metres after which 1 - 1/e of a color is haze
 
     def clarity(self, distance: float) -> float:
-        """The part of a colour that is left after ``distance`` metres of air; the rest is haze."""
+        """The part of a color that is left after ``distance`` metres of air; the rest is haze."""
         return exp(-distance / self.visibility)
 
-    def seen(self, colour: Colour, distance: float) -> Colour:
-        """The colour after ``distance`` metres of air."""
-        return self.haze + (colour - self.haze) * self.clarity(distance)
+    def seen(self, color: Color, distance: float) -> Color:
+        """The color after ``distance`` metres of air."""
+        return self.haze + (color - self.haze) * self.clarity(distance)
 
-    def fill(self, pixels: Sequence[Pixel], colour: Colour, label: int | None) -> None:
+    def fill(self, pixels: Sequence[Pixel], color: Color, label: int | None) -> None:
         """Fill a convex polygon given in pixels; without a label the labels stay as they are."""
         corners = _fixed_point(np.array(pixels))
-        cv2.fillConvexPoly(self.image, corners, colour.tolist(), cv2.LINE_8, SUBPIXEL)
+        cv2.fillConvexPoly(self.image, corners, color.tolist(), cv2.LINE_8, SUBPIXEL)
         if label is not None:
             cv2.fillConvexPoly(self.labels, corners, label, cv2.LINE_8, SUBPIXEL)
 
-    def polygon(self, points: Sequence[Point], colour: Colour, label: int | None = None) -> None:
+    def polygon(self, points: Sequence[Point], color: Color, label: int | None = None) -> None:
         """Fill a convex polygon given in world coordinates, seen through the air."""
         corners = _in_front([(*self.camera.view(x, z), y) for x, y, z in points])
         if len(corners) < 3:
             return
         distance = sum(forward for _, forward, _ in corners) / len(corners)
         pixels = [self.camera.pixel(side, y, forward) for side, forward, y in corners]
-        self.fill(pixels, self.seen(colour, distance), label)
+        self.fill(pixels, self.seen(color, distance), label)
 
     def wall(
         self, start: Ground, end: Ground, span: tuple[float, float], texture: Image, label: int

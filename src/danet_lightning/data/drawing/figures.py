@@ -11,12 +11,12 @@ from danet_lightning.data.drawing.canvas import (
     SIGN,
     VEGETATION,
     Canvas,
-    Colour,
+    Color,
     Ground,
     Image,
     Pixel,
 )
-from danet_lightning.data.drawing.surfaces import foliage, hue_colour, paint
+from danet_lightning.data.drawing.surfaces import foliage, hue_color, paint
 
 CLOSEST = 2.5  # metres; nearer figures would be cut by the frame to a patch of coat
 TRIANGLE, DISC, BOARD, TRAFFIC_LIGHT = range(4)
@@ -24,13 +24,13 @@ WHITE = np.array([235.0, 235.0, 230.0])
 
 
 def cutout(
-    canvas: Canvas, place: Ground, outline: list[tuple[float, float]], colour: Colour, label: int
+    canvas: Canvas, place: Ground, outline: list[tuple[float, float]], color: Color, label: int
 ) -> None:
     """A convex outline, in metres sideways and up from a place, seen through the air."""
     side, forward = canvas.camera.view(*place)
     if forward >= CLOSEST:
         pixels = [canvas.camera.pixel(side + x, y, forward) for x, y in outline]
-        canvas.fill(pixels, canvas.seen(colour, forward), label)
+        canvas.fill(pixels, canvas.seen(color, forward), label)
 
 
 def _ellipse(x: float, y: float, wide: float, tall: float) -> list[tuple[float, float]]:
@@ -46,8 +46,8 @@ def person(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
     """Legs, arms, coat and head."""
     tall, wide, stride = rng.uniform(1.4, 1.95), rng.uniform(0.26, 0.38), rng.uniform(0.05, 0.25)
     coat, trousers = paint(rng), paint(rng) * 0.7
-    skin = hue_colour(0.07, rng.uniform(0.3, 0.55), rng.uniform(0.35, 0.9))
-    hair = hue_colour(0.08, rng.uniform(0, 0.6), rng.uniform(0.1, 0.6))
+    skin = hue_color(0.07, rng.uniform(0.3, 0.55), rng.uniform(0.35, 0.9))
+    hair = hue_color(0.08, rng.uniform(0, 0.6), rng.uniform(0.1, 0.6))
     parts = [
         ([(end - 0.11, 0), (end + 0.11, 0), (0.2, 0.5), (-0.2, 0.5)], trousers)
         for end in (-stride, stride)
@@ -60,8 +60,8 @@ def person(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
     parts.append((half + [(-x, y) for x, y in reversed(half)], coat))
     parts.append((_ellipse(0, 0.93, 0.12, 0.075), hair))
     parts.append((_ellipse(0, 0.91, 0.095, 0.055), skin))
-    for outline, colour in parts:
-        cutout(canvas, place, [(x, y * tall) for x, y in outline], colour, PERSON)
+    for outline, color in parts:
+        cutout(canvas, place, [(x, y * tall) for x, y in outline], color, PERSON)
 
 
 def sign(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
@@ -71,7 +71,7 @@ def sign(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
     post = np.full(3, rng.uniform(60, 150))
     # mostly the blues, greens, reds and yellows of traffic signs, sometimes any paint
     hue = rng.choice([0.0, 0.13, 0.4, 0.6])
-    plate = hue_colour(hue, rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.9))
+    plate = hue_color(hue, rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.9))
     if rng.random() < 0.3:
         plate = paint(rng)
     if kind == TRIANGLE:
@@ -85,9 +85,9 @@ def sign(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
         ring, rim = [(-0.5, -1.2), (0.5, -1.2), (0.5, 1.2), (-0.5, 1.2)], np.full(3, 60.0)
         plate = np.full(3, 30.0)
     cutout(canvas, place, _upright(0.06, 0, middle), post, IGNORE)
-    for part, colour in ((size, rim), (0.78 * size, plate)):
+    for part, color in ((size, rim), (0.78 * size, plate)):
         outline = [(part * x, middle + part * y) for x, y in ring]
-        cutout(canvas, place, outline, colour, SIGN)
+        cutout(canvas, place, outline, color, SIGN)
     lamp = int(rng.integers(3))
     if kind == TRAFFIC_LIGHT:
         glow = np.array([[40.0, 220, 120], [250.0, 190, 40], [240.0, 40, 30]])[lamp]
@@ -106,7 +106,7 @@ def tree(
 ) -> None:
     """A trunk, and a crown ``tall`` and ``wide`` that begins ``start`` metres up; 0 is a bush."""
     side, forward = canvas.camera.view(*place)
-    bark = hue_colour(0.08, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4))
+    bark = hue_color(0.08, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4))
     trunk = _upright(0.09 * wide**0.5, 0, start + tall / 2)
     if forward < CLOSEST:
         return
@@ -124,7 +124,7 @@ def _crown(
     (x, y), (wide, tall) = centre, size
     left, right = int(x - 0.6 * wide), int(x + 0.6 * wide) + 1
     top, bottom = int(y - 0.6 * tall), int(y + 0.6 * tall) + 1
-    colour = foliage(rng)
+    color = foliage(rng)
     mottle = rng.standard_normal((24, 24)).astype(np.float32)
     outline = _outline(rng, (right - left, bottom - top), size)
     rows, columns = canvas.labels.shape
@@ -139,7 +139,7 @@ def _crown(
     falling = np.linspace(1.2, 0.7, bottom - top, dtype=np.float32)[window[0]]
     shade = (falling[:, None] * (1 + 0.16 * speckle))[..., None]
     clear = canvas.clarity(distance)
-    leaves = np.clip(shade * colour * clear + canvas.haze * (1 - clear), 0, 255).astype(np.uint8)
+    leaves = np.clip(shade * color * clear + canvas.haze * (1 - clear), 0, 255).astype(np.uint8)
     canvas.stamp(leaves, inside, (max(left, 0), max(top, 0)), VEGETATION)
 
 

@@ -1,6 +1,6 @@
 """A street scene from sky to sensor, as a function of (seed, split, index) alone.
 
-Colour and texture say little about a class here: road and sidewalk share their greys, cars, clothes
+Color and texture say little about a class here: road and sidewalk share their greys, cars, clothes
 and signs their paints, lawns are fields in town, and the side of a bus is a house front on wheels.
 R, W: rows below the horizon and columns of the canvas.
 """
@@ -22,7 +22,7 @@ from danet_lightning.data.drawing.canvas import (
     VEGETATION,
     Camera,
     Canvas,
-    Colour,
+    Color,
     Image,
 )
 from danet_lightning.data.drawing.street import (
@@ -37,7 +37,7 @@ from danet_lightning.data.drawing.surfaces import (
     asphalt,
     foliage,
     grain,
-    hue_colour,
+    hue_color,
     meadow,
     noise_tile,
     phase,
@@ -110,15 +110,13 @@ def _open_canvas(rng: np.random.Generator, street: Street, height: int, width: i
     return canvas
 
 
-def _air(rng: np.random.Generator, dusk: bool) -> tuple[Colour, Colour]:
-    """Colours of the horizon and of the zenith: dusk, or a day between blue and overcast."""
+def _air(rng: np.random.Generator, dusk: bool) -> tuple[Color, Color]:
+    """Colors of the horizon and of the zenith: dusk, or a day between blue and overcast."""
     if dusk:
-        haze = hue_colour(rng.uniform(-0.08, 0.1), rng.uniform(0.1, 0.5), rng.uniform(0.55, 0.9))
-        return haze, hue_colour(
-            rng.uniform(0.58, 0.7), rng.uniform(0.2, 0.5), rng.uniform(0.3, 0.6)
-        )
-    haze = hue_colour(0.57, rng.uniform(0, 0.15), rng.uniform(0.7, 0.95))
-    blue = hue_colour(0.58, rng.uniform(0.3, 0.65), rng.uniform(0.65, 0.95))
+        haze = hue_color(rng.uniform(-0.08, 0.1), rng.uniform(0.1, 0.5), rng.uniform(0.55, 0.9))
+        return haze, hue_color(rng.uniform(0.58, 0.7), rng.uniform(0.2, 0.5), rng.uniform(0.3, 0.6))
+    haze = hue_color(0.57, rng.uniform(0, 0.15), rng.uniform(0.7, 0.95))
+    blue = hue_color(0.58, rng.uniform(0.3, 0.65), rng.uniform(0.65, 0.95))
     overcast = min(1.0, 1.5 * rng.random())
     return haze, blue + (haze * rng.uniform(0.75, 1.0) - blue) * overcast
 
@@ -138,15 +136,15 @@ def _paint_ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> N
     labels[green] = FIELD if street.rural else GRASS
     labels[road] = ROAD
     tile = noise_tile(rng)
-    colours = _pavement(rng, tile, x, z, road)
-    colours = np.where(green[..., None], meadow(rng, tile, x, z), colours)  # (R, W, 3)
+    colors = _pavement(rng, tile, x, z, road)
+    colors = np.where(green[..., None], meadow(rng, tile, x, z), colors)  # (R, W, 3)
     kerb = (np.abs(beside) < 0.12) & ~crossing
-    colours[kerb] *= 1.12
-    colours[_lines(rng, street, x, z) & road & ~crossing] = rng.uniform(170, 230)
+    colors[kerb] *= 1.12
+    colors[_lines(rng, street, x, z) & road & ~crossing] = rng.uniform(170, 230)
     haze = canvas.haze.astype(np.float32)
     clear = np.exp(np.abs(z) / np.float32(-canvas.visibility))[..., None]
-    colours = haze + (colours - haze) * clear
-    canvas.image[-len(x) :] = np.clip(colours, 0, 255).astype(np.uint8)
+    colors = haze + (colors - haze) * clear
+    canvas.image[-len(x) :] = np.clip(colors, 0, 255).astype(np.uint8)
     canvas.labels[-len(x) :] = labels
 
 
@@ -156,8 +154,8 @@ FAR_AWAY = 1e4  # metres
 def _pavement(
     rng: np.random.Generator, tile: Plane, x: Plane, z: Plane, road: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Asphalt on the road and slabs beside it: colours (R, W, 3)."""
-    dark, light = (colour(rng).astype(np.float32) for colour in (asphalt, slabs))
+    """Asphalt on the road and slabs beside it: colors (R, W, 3)."""
+    dark, light = (color(rng).astype(np.float32) for color in (asphalt, slabs))
     shade = 1 + grain(tile, x, z, 0.12) * np.float32(rng.uniform(0.02, 0.06))
     shade += grain(tile, z, x, 0.8) * np.float32(0.05)
     side = rng.uniform(0.5, 2.0)
@@ -192,7 +190,7 @@ def _silhouette(
     canvas: Canvas,
     rng: np.random.Generator,
     heights: NDArray[np.float64],
-    colour: Colour,
+    color: Color,
     label: int,
 ) -> None:
     """Fill from the horizon to a line; ``heights`` are tangents, spread over the width."""
@@ -204,7 +202,7 @@ def _silhouette(
     )
     row = np.arange(rows)[:, None]
     inside = (row >= line) & (row <= canvas.camera.horizon + 1)
-    canvas.image[inside] = canvas.seen(colour, rng.uniform(30, 120)).astype(np.uint8)
+    canvas.image[inside] = canvas.seen(color, rng.uniform(30, 120)).astype(np.uint8)
     canvas.labels[inside] = label
 
 
@@ -215,13 +213,13 @@ def _paint_hood(canvas: Canvas, rng: np.random.Generator) -> None:
     height, width = canvas.labels.shape
     middle = (int(width * rng.uniform(0.4, 0.6)), int(height * 1.02))
     axes = (int(width * rng.uniform(0.4, 0.6)), int(height * rng.uniform(0.05, 0.13)))
-    colour = hue_colour(rng.random(), rng.uniform(0, 0.4), rng.uniform(0.1, 0.6))
-    cv2.ellipse(canvas.image, middle, axes, 0, 0, 360, colour.tolist(), -1)
+    color = hue_color(rng.random(), rng.uniform(0, 0.4), rng.uniform(0.1, 0.6))
+    cv2.ellipse(canvas.image, middle, axes, 0, 0, 360, color.tolist(), -1)
     cv2.ellipse(canvas.labels, middle, axes, 0, 0, 360, IGNORE, -1)
 
 
 def _develop(drawn: Image, rng: np.random.Generator, height: int, width: int) -> Image:
-    """Average to the final size; then exposure, colour temperature, gamma and sensor noise."""
+    """Average to the final size; then exposure, color temperature, gamma and sensor noise."""
     image = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
     warmth, exposure = rng.normal(0, 0.06), 2 ** rng.uniform(-0.6, 0.3)
     gamma, grains = rng.uniform(0.85, 1.2), np.float32(rng.uniform(1, 5))

@@ -12,7 +12,7 @@ from danet_lightning.data.drawing.canvas import (
     LARGE_VEHICLE,
     Camera,
     Canvas,
-    Colour,
+    Color,
     Ground,
     Image,
     Point,
@@ -155,7 +155,7 @@ def car(canvas: Canvas, rng: np.random.Generator, box: Box, sun: float) -> None:
 
 
 def _cabin(
-    canvas: Canvas, below: list[Point], above: list[Point], body: Colour, glass: Colour
+    canvas: Canvas, below: list[Point], above: list[Point], body: Color, glass: Color
 ) -> None:
     """Four leaning panes in their frames, far ones first, and the roof."""
     panes = []
@@ -189,7 +189,7 @@ def _wheels(canvas: Canvas, box: Box, radius: float, places: tuple[float, ...], 
 def _lamps(canvas: Canvas, box: Box, y: float, size: float) -> None:
     """Two lamps on the end turned to the camera: white on what comes, red on what goes."""
     coming = box.ahead[1] < -0.5
-    colour = np.array([240.0, 235, 215]) if coming else np.array([190.0, 25, 25])
+    color = np.array([240.0, 235, 215]) if coming else np.array([190.0, 25, 25])
     for face in box.faces(canvas.camera, 1.0):
         for part in () if face.long else (0.05, 0.77):
-            canvas.polygon(face.patch((part, part + 0.18), (y - size / 2, y + size / 2)), colour)
+            canvas.polygon(face.patch((part, part + 0.18), (y - size / 2, y + size / 2)), color)

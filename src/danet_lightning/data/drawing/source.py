@@ -1,6 +1,6 @@
 """Scenes as a source of samples; apart from the data set, whose import takes a worker seconds."""
 
-from danet_lightning.data.dataset import Pixels
+from danet_lightning.data.base import Pixels
 from danet_lightning.data.drawing.scene import draw_scene
 
 

@@ -31,7 +31,7 @@ class Verge:
 class Street:
     """Town or country, metres of half the road and of the sidewalk, and the light.
 
-    ``junction`` is the Z of a crossing road, or None; ``sun`` multiplies the colours of all that
+    ``junction`` is the Z of a crossing road, or None; ``sun`` multiplies the colors of all that
     faces the road; ``lit`` is the part of the windows with light in them.
     """
 

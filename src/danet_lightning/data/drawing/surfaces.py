@@ -1,4 +1,4 @@
-"""Colours and textures of the drawn scenes.
+"""Colors and textures of the drawn scenes.
 
 Two of them are shared on purpose: `meadow` covers fields as well as lawns, `facade` houses as well
 as the sides of buses and lorries. What they belong to, the rest of the scene decides.
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from danet_lightning.data.drawing.canvas import Camera, Colour, Image
+from danet_lightning.data.drawing.canvas import Camera, Color, Image
 
 Plane = NDArray[np.float32]
 TILE = 128  # side of the noise tile in texels
@@ -35,48 +35,48 @@ def phase(values: Plane, period: float) -> Plane:
     return np.asarray(turns - np.floor(turns), np.float32)
 
 
-def hue_colour(hue: float, saturation: float, value: float) -> Colour:
+def hue_color(hue: float, saturation: float, value: float) -> Color:
     """Red, green, blue in 0..255 from hue, saturation and value in 0..1."""
     steps = np.abs(np.mod(hue * 6 + np.array([0.0, 4.0, 2.0]), 6) - 3) - 1
     return np.asarray(255 * value * (1 - saturation + saturation * np.clip(steps, 0, 1)))
 
 
-def paint(rng: np.random.Generator) -> Colour:
-    """Any colour that cars, clothes and signs come in; four in ten are grey."""
+def paint(rng: np.random.Generator) -> Color:
+    """Any color that cars, clothes and signs come in; four in ten are grey."""
     if rng.random() < 0.4:
         return rng.uniform(25, 240) + rng.uniform(-6, 6, 3)
-    return hue_colour(rng.random(), rng.uniform(0.3, 0.85), rng.uniform(0.3, 0.95))
+    return hue_color(rng.random(), rng.uniform(0.3, 0.85), rng.uniform(0.3, 0.95))
 
 
-def plaster(rng: np.random.Generator) -> Colour:
-    """The colour of a wall or a panel: mostly muted, sometimes as loud as paint."""
+def plaster(rng: np.random.Generator) -> Color:
+    """The color of a wall or a panel: mostly muted, sometimes as loud as paint."""
     if rng.random() < 0.3:
         return paint(rng)
-    return hue_colour(rng.uniform(-0.05, 0.65), rng.uniform(0.03, 0.45), rng.uniform(0.35, 0.9))
+    return hue_color(rng.uniform(-0.05, 0.65), rng.uniform(0.03, 0.45), rng.uniform(0.35, 0.9))
 
 
-def asphalt(rng: np.random.Generator) -> Colour:
+def asphalt(rng: np.random.Generator) -> Color:
     """The road: greys that overlap with those of the slabs beside it."""
     return rng.uniform(60, 130) + rng.uniform(-1, 0.5) * np.array([8.0, 1.0, -8.0])
 
 
-def slabs(rng: np.random.Generator) -> Colour:
+def slabs(rng: np.random.Generator) -> Color:
     """Paving or gravel, a little lighter and warmer than asphalt on average."""
     return rng.uniform(90, 180) + rng.uniform(-0.5, 1.5) * np.array([12.0, 2.0, -12.0])
 
 
-def foliage(rng: np.random.Generator) -> Colour:
+def foliage(rng: np.random.Generator) -> Color:
     """Leaves of trees and bushes: on average darker and bluer than grown ground."""
-    return hue_colour(rng.uniform(0.17, 0.36), rng.uniform(0.35, 0.65), rng.uniform(0.2, 0.48))
+    return hue_color(rng.uniform(0.17, 0.36), rng.uniform(0.35, 0.65), rng.uniform(0.2, 0.48))
 
 
-def blades(rng: np.random.Generator) -> Colour:
+def blades(rng: np.random.Generator) -> Color:
     """Grass and crops, from straw to green."""
-    return hue_colour(rng.uniform(0.12, 0.3), rng.uniform(0.3, 0.65), rng.uniform(0.38, 0.72))
+    return hue_color(rng.uniform(0.12, 0.3), rng.uniform(0.3, 0.65), rng.uniform(0.38, 0.72))
 
 
 def meadow(rng: np.random.Generator, tile: Plane, x: Plane, z: Plane) -> NDArray[np.float32]:
-    """Grown ground at world coordinates (R, W): colours (R, W, 3), half of the time in rows."""
+    """Grown ground at world coordinates (R, W): colors (R, W, 3), half of the time in rows."""
     first, second = blades(rng), blades(rng)
     pattern = 0.6 * grain(tile, x, z, 0.6) + 0.5 * grain(tile, z, x, 0.09)
     if rng.random() < 0.5:  # furrows, or the tracks of a mower
@@ -84,19 +84,19 @@ def meadow(rng: np.random.Generator, tile: Plane, x: Plane, z: Plane) -> NDArray
         pitch = rng.uniform(0.5, 1.6)
         rows = np.sin(along * np.float32(2 * np.pi / pitch))
         pattern += rows / (1 + np.abs(z) * np.float32(0.06 / pitch))
-    # the colours along the pattern, computed at 64 steps of it and looked up
+    # the colors along the pattern, computed at 64 steps of it and looked up
     steps = np.linspace(-3, 3, 64)[:, None]
     blend = np.clip(0.5 + 0.3 * steps, 0, 1)
-    colours = (first + (second - first) * 0.5 * blend) * (1 + 0.12 * steps)
+    colors = (first + (second - first) * 0.5 * blend) * (1 + 0.12 * steps)
     level = np.clip((pattern + 3) * np.float32(63 / 6), 0, 63).astype(np.uint8)
-    return colours.astype(np.float32)[level]  # (64, 3)[(R, W)] -> (R, W, 3)
+    return colors.astype(np.float32)[level]  # (64, 3)[(R, W)] -> (R, W, 3)
 
 
 def facade(rng: np.random.Generator, rows: int, columns: int, cell: int, lit: float) -> Image:
     """Panels with windows: (rows * cell, columns * cell, 3).
 
     Args:
-        rng: draws the colours and the shape of the windows.
+        rng: draws the colors and the shape of the windows.
         rows: storeys, or rows of windows.
         columns: windows in a row.
         cell: pixels from one window to the next.
@@ -121,7 +121,7 @@ def facade(rng: np.random.Generator, rows: int, columns: int, cell: int, lit: fl
 
 
 def sky(
-    rng: np.random.Generator, camera: Camera, size: tuple[int, int], haze: Colour, zenith: Colour
+    rng: np.random.Generator, camera: Camera, size: tuple[int, int], haze: Color, zenith: Color
 ) -> Image:
     """From haze at the horizon to the zenith, with or without clouds; ``size`` is height, width."""
     height, width = size
@@ -134,5 +134,5 @@ def sky(
     shape = sum(cv2.resize(wave, small, interpolation=cv2.INTER_CUBIC) for wave in waves)
     cloud = np.clip(shape + cover, 0, 1)[..., None] * np.minimum(1, climb * 4)
     clear = haze + (zenith - haze) * climb
-    colours = np.clip(clear + (white - clear) * 0.8 * cloud, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.resize(colours, (width, height)), np.uint8)
+    colors = np.clip(clear + (white - clear) * 0.8 * cloud, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.resize(colors, (width, height)), np.uint8)

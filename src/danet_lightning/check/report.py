@@ -1,0 +1,180 @@
+"""What `check` found, as text for a person, as JSON for a program, and as a picture."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from danet_lightning.check.findings import ERRORS, WARNINGS, Finding
+from danet_lightning.check.splits import Report, Tally
+from danet_lightning.data.base import IGNORE
+from danet_lightning.disk.writing import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHOWN = 20  # findings of a kind that are printed; the JSON has all
+
+
+def write(report: Report, run_dir: Path) -> None:
+    """Print the report, and leave check.json and classes.png in the run folder.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    splits = {split: _split_facts(tally, report) for split, tally in report.splits.items()}
+    facts: dict[str, Any] = {
+        "dataset": type(report.data).__name__,
+        "label_source": report.data.label_source,
+        "classes": list(report.data.classes),
+        "errors": len(report.errors),
+        "warnings": len(report.findings) - len(report.errors),
+        "splits": splits,
+        "findings": [_finding_facts(finding) for finding in report.findings],
+    }
+    if splits:
+        picture = _picture(report, splits)
+        write_atomically(run_dir / "classes.png", lambda file: file.write(picture))
+    text = (json.dumps(facts, indent=1) + "\n").encode()
+    write_atomically(run_dir / "check.json", lambda file: file.write(text))
+    lines = [*_split_lines(splits), *_class_lines(report, splits), *_finding_lines(report)]
+    _show(f"{facts['dataset']}: {facts['label_source']}", "", *lines)
+    _show(f"{_count(facts['errors'], 'error')}, {_count(facts['warnings'], 'warning')}")
+    _show(f"run folder  {run_dir}")
+
+
+def _split_facts(tally: Tally, report: Report) -> dict[str, Any]:
+    classes = report.data.classes
+    pixels = int(tally.counts.sum())
+    counts = [int(count) for count in tally.counts[: len(classes)]]
+    labelled = sum(counts)
+    sizes = sorted(tally.sizes, key=lambda size: (size[0] * size[1], size))
+    common = tally.sizes.most_common(1)
+    return {
+        "images": tally.images,
+        "published": tally.published,
+        "sizes": {  # width, height
+            "smallest": list(sizes[0]) if sizes else None,
+            "largest": list(sizes[-1]) if sizes else None,
+            "most_common": list(common[0][0]) if common else None,
+            "images_of_most_common": common[0][1] if common else 0,
+            "distinct": len(sizes),
+        },
+        "pixels": pixels,
+        "ignored_share": int(tally.counts[IGNORE]) / pixels if pixels else None,
+        "class_pixels": dict(zip(classes, counts, strict=True)),
+        "class_share": {  # of the labelled pixels
+            name: count / labelled if labelled else None
+            for name, count in zip(classes, counts, strict=True)
+        },
+        "unseen": [name for name, count in zip(classes, counts, strict=True) if not count],
+    }
+
+
+def _finding_facts(finding: Finding) -> dict[str, Any]:
+    return {
+        "severity": "warning" if finding.is_warning else "error",
+        "kind": finding.kind,
+        "splits": list(finding.splits),
+        "image": finding.name or None,
+        "files": list(finding.files),
+        "message": finding.message,
+        "remedy": finding.remedy,
+    }
+
+
+def _split_lines(splits: dict[str, dict[str, Any]]) -> Iterator[str]:
+    if splits:
+        yield (
+            f"{'split':<10}{'images':>8}{'published':>11}  {'smallest':>11}  {'largest':>11}  "
+            f"{'most common':>19}{'pixels':>16}{'ignored':>9}"
+        )
+    for split, facts in splits.items():
+        sizes = facts["sizes"]
+        smallest, largest, common = (
+            f"{sizes[key][0]} x {sizes[key][1]}" if sizes[key] else "-"
+            for key in ("smallest", "largest", "most_common")
+        )
+        published = "-" if facts["published"] is None else facts["published"]
+        ignored = "-" if facts["ignored_share"] is None else f"{facts['ignored_share']:.2%}"
+        often = f"{common} ({sizes['images_of_most_common']})"
+        yield (
+            f"{split:<10}{facts['images']:>8}{published:>11}  {smallest:>11}  {largest:>11}  "
+            f"{often:>19}{facts['pixels']:>16,}{ignored:>9}"
+        )
+
+
+def _class_lines(report: Report, splits: dict[str, dict[str, Any]]) -> Iterator[str]:
+    if not splits:
+        return
+    width = max(len(name) for name in ("labelled pixels, %", *report.data.classes))
+    yield ""
+    yield f"{'labelled pixels, %':<{width}}" + "".join(f"{split:>11}" for split in splits)
+    for name in report.data.classes:
+        shares = [facts["class_share"][name] for facts in splits.values()]
+        cells = (f"{100 * share:>11.4f}" if share else f"{'unseen':>11}" for share in shares)
+        yield f"{name:<{width}}" + "".join(cells)
+    for split, facts in splits.items():
+        if facts["unseen"]:
+            yield f"unseen in {split}: {', '.join(facts['unseen'])}"
+
+
+def _finding_lines(report: Report) -> Iterator[str]:
+    """The findings by kind, errors first; each remedy once."""
+    for kind, title in (ERRORS | WARNINGS).items():
+        found = [finding for finding in report.findings if finding.kind == kind]
+        if not found:
+            continue
+        yield ""
+        yield f"{'warning' if kind in WARNINGS else 'ERROR'}: {title} ({len(found)}) [{kind}]"
+        remedy = ""
+        for finding in found[:SHOWN]:
+            if finding.remedy != remedy:
+                remedy = finding.remedy
+                yield f"  {remedy}"
+            yield "  - " + finding.message.replace("\n", "\n    ")
+        if len(found) > SHOWN:
+            yield f"  - and {len(found) - SHOWN} more, see check.json"
+    yield ""
+
+
+def _picture(report: Report, splits: dict[str, dict[str, Any]]) -> bytes:
+    """One panel for each split, one bar for each class in its color, as a PNG."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    names = [name.replace("$", r"\$") for name in report.data.classes]  # no formula is meant
+    colors = [tuple(value / 255 for value in color) for color in report.data.palette]
+    size = (2.5 + 3.5 * len(splits), 1.2 + 0.22 * len(names))
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    shares = [[share or 0 for share in facts["class_share"].values()] for facts in splits.values()]
+    least = min((share for row in shares for share in row if share), default=1e-3)
+    panels: list[Axes] = list(figure.subplots(1, len(splits), sharey=True, squeeze=False)[0])
+    for axes, split, row in zip(panels, splits, shares, strict=True):
+        axes.barh(range(len(names)), row, color=colors, edgecolor="0.3", linewidth=0.6)
+        axes.set_xscale("log")
+        axes.set_xlim(least / 3, 1)
+        axes.set_xlabel("share of the labelled pixels")
+        axes.set_title(f"{split}, {_count(splits[split]['images'], 'image')}", fontsize="medium")
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+        for place, share in enumerate(row):
+            if not share:
+                axes.text(least / 2.5, place, "unseen", va="center", fontsize="small", color="0.4")
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.4, -0.6)  # the first class above
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _show(*lines: str) -> None:
+    """Print; what the terminal cannot write, such as a file name of another age, is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        print(line.encode(encoding, "backslashreplace").decode(encoding))

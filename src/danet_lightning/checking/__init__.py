@@ -1,1 +1,0 @@
-"""What `check` does: walk the splits, keep every finding, report."""

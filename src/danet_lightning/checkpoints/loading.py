@@ -1,0 +1,108 @@
+"""Read a checkpoint of ours: weights and plain facts, without Hydra, without Lightning."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danet_lightning.checkpoints.facts import checked
+from danet_lightning.checkpoints.rebuilding import PROTOCOL, build, build_network
+from danet_lightning.errors import RequestError
+from danet_lightning.models.weights import read_file
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint file and check what it says of itself; none of its parts is built.
+
+    Returns:
+        Lightning's checkpoint, as dicts, lists, plain values and tensors;
+        `["danet_lightning"]` holds config, classes, palette, mean, std.
+
+    Raises:
+        RequestError: the file is missing, truncated, no torch file or not one of ours; it would
+            run code or take far more memory than it has bytes; or what it holds has other types
+            or sizes than in every checkpoint of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RequestError(
+            f"ckpt_path: no file at {path.absolute()}. Training leaves best.ckpt and last.ckpt "
+            "in its run folder."
+        )
+    try:
+        content = read_file(path)
+    except ValueError as error:
+        raise RequestError(f"ckpt_path: {error}") from error
+    if "danet_lightning" not in content:
+        names = ", ".join(sorted(str(name)[:40] for name in content)[:5]) or "nothing"
+        raise RequestError(
+            f"ckpt_path: {path} was not written by danet_lightning; it holds {names}. For weights "
+            "of the authors or of MMSegmentation use danet_lightning.models.import_weights."
+        )
+    return checked(content, path)
+
+
+def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
+    """Rebuild the network of a checkpoint, ready to predict.
+
+    Args:
+        path: `best.ckpt` or `last.ckpt` of a run folder.
+        trusted: further packages whose classes the checkpoint may name (yours, if the run used
+            a network of yours); classes outside them and danet_lightning are not touched.
+
+    Returns:
+        The network on the CPU in eval mode; its attributes `classes`, `palette` (RGB), `mean`,
+        `std` (0..255 scale) and `protocol` are those of the run.
+
+    Raises:
+        RequestError: the file cannot be used; the message says why.
+    """
+    return restore(read(path), trusted)
+
+
+def restore(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Module:
+    """The network of what `read` returned; as `load`."""
+    facts = checkpoint["danet_lightning"]
+    packages = [trusted] if isinstance(trusted, str) else list(trusted)
+    weights = {
+        name.removeprefix("net."): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("net.")
+    }
+    net = build_network(facts["config"]["model"], packages, weights)
+    _refuse_other_numbers(net.state_dict(), weights)
+    try:
+        net.load_state_dict(weights)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        raise RequestError(
+            f"ckpt_path: the weights do not fit their own model: {reason}"
+        ) from error
+    for name in ("classes", "palette", "mean", "std"):
+        setattr(net, name, tuple(facts[name]))
+    net.protocol = build(facts["config"]["protocol"], PROTOCOL, packages)
+    return net.eval()
+
+
+def _refuse_other_numbers(own: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+    """Refuse weights that torch would convert with a loss, or that are no numbers."""
+    for name, tensor in weights.items():
+        wanted = own.get(name)
+        if not isinstance(tensor, Tensor) or not isinstance(wanted, Tensor):
+            continue  # an extra state, or a name that the network has not
+        if _kind(tensor) != _kind(wanted):
+            raise RequestError(
+                f"ckpt_path: the weights do not fit their own model: {name[:80]} holds "
+                f"{tensor.dtype}, and the model has {wanted.dtype} there."
+            )
+        if tensor.isnan().any():
+            raise RequestError(
+                f"ckpt_path: {name[:80]} holds NaN, so whatever is shown, the network would answer "
+                "with its first class. Use a checkpoint of before the training diverged."
+            )
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool

@@ -1,0 +1,108 @@
+"""What a checkpoint and a number say of where they come from, in plain containers."""
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
+
+
+def dataset_facts(datamodule: Any) -> dict[str, Any]:
+    """What a checkpoint has to know of its data set, as plain lists."""
+    return {
+        "classes": [str(name) for name in datamodule.classes],
+        "palette": [[int(value) for value in color] for color in datamodule.palette],
+        "mean": [float(value) for value in datamodule.mean],
+        "std": [float(value) for value in datamodule.std],
+    }
+
+
+def facts_for_module(facts: dict[str, Any]) -> dict[str, Any]:
+    """The part of the facts that computing needs."""
+    return {key: facts[key] for key in ("classes", "mean", "std")}
+
+
+def metadata(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Everything a checkpoint says of itself, in plain containers: it loads with weights_only.
+
+    Args:
+        config: resolved; its `model` is completed by what data and checkpoint know.
+        facts: of the data set.
+    """
+    backbone = dict(config["model"]["backbone"])
+    if "pretrained" in backbone:  # its weights are in the checkpoint
+        backbone["pretrained"] = False
+    model = {**config["model"], "num_classes": len(facts["classes"]), "backbone": backbone}
+    own = {**config, "model": model}
+    seed = {"value": config.get("seed"), "source": seed_source()}
+    return {
+        **{"config": own, "config_hash": config_hash(config), "seed": seed, **facts},
+        **{"git_commit": git_commit(), "versions": versions()},
+    }
+
+
+def config_hash(plain: Mapping[str, Any]) -> str:
+    """What two processes compare to know that they run the same resolved configuration."""
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seed_source() -> str:
+    """Where the seed comes from: the command line, or the configuration files."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    is_given = any(override.lstrip("+").startswith("seed=") for override in given)
+    return "command line" if is_given else "configuration"
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what decides a number."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+@functools.cache  # what runs is what was there at the start, whatever is committed meanwhile
+def git_commit() -> str | None:
+    """Commit of the code that runs, with '+changes' if its tree differs.
+
+    None where no repository tracks this file at its place in ours: in a wheel, or in an export
+    within a repository of somebody else.
+    """
+    described = _git("rev-parse", "--show-prefix", "HEAD", f"HEAD:./{Path(__file__).name}")
+    if described is None:
+        return None
+    prefix, commit, _ = described.split("\n", 2)
+    if prefix != "src/danet_lightning/checkpoints/":
+        return None
+    changes = _git("status", "--porcelain", "--untracked-files=no", ":/")
+    added = _git("status", "--porcelain", ":/src", ":/conf")
+    return commit if changes == added == "" else f"{commit}+changes"
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in the folder of this file; None if it fails, or is not there.
+
+    It looks for the repository around the file, not for the one that a hook's variables name, and
+    reads one that belongs to another user, as in a container: its code is running anyway.
+    """
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "-c", f"safe.directory={folder.parents[2]}"]
+    command += ["--no-optional-locks", *arguments]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        found = subprocess.run(command, env=own, capture_output=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.decode(errors="replace")

@@ -1,0 +1,226 @@
+"""Build the parts that a checkpoint names: classes of a closed set of kinds, with plain arguments.
+
+A checkpoint comes from anywhere. Hydra would call whatever it names.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, Optional, get_type_hints
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from danet_lightning.errors import RequestError
+from danet_lightning.models import dilated_resnet
+from danet_lightning.models.segmenter import EvaluationProtocol, Network
+from danet_lightning.models.weights import refuse_larger
+
+OURS = "danet_lightning"
+
+
+class Kind(NamedTuple):
+    """What may stand in one place of a checkpoint.
+
+    Attributes:
+        name: of the place, in messages.
+        bases: what its class has to be a subclass of.
+        home: the package of ours that such classes are in.
+        builders: functions that may stand for a class.
+    """
+
+    name: str
+    bases: tuple[type, ...]
+    home: str
+    builders: tuple[Callable[..., Any], ...] = ()
+
+
+NETWORK = Kind("model", (nn.Module, Network), f"{OURS}.models")
+BACKBONE = Kind("model.backbone", (nn.Module,), f"{OURS}.models", (dilated_resnet,))
+PROTOCOL = Kind("protocol", (EvaluationProtocol,), f"{OURS}.evaluate.protocols")
+
+
+def build_network(
+    node: Mapping[str, Any], trusted: Sequence[str], weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """Build the network that a checkpoint describes, if it is not larger than its weights.
+
+    Args:
+        node: `model` of its configuration.
+        trusted: packages whose classes it may name, beside ours.
+        weights: the tensors that are to be filled in.
+
+    Raises:
+        RequestError: it cannot be built of these; see `build`.
+    """
+    backbone, parts = node.get("backbone"), {}
+    if isinstance(backbone, dict) and "_target_" in backbone:
+        parts["backbone"] = _build_module(backbone, BACKBONE, trusted, weights)
+    return _build_module(node, NETWORK, trusted, weights, **parts)
+
+
+def _build_module(
+    node: Mapping[str, Any],
+    kind: Kind,
+    trusted: Sequence[str],
+    weights: Mapping[str, Tensor],
+    **parts: nn.Module,
+) -> nn.Module:
+    """Build a module without memory first, to see how much it would take."""
+    try:
+        with torch.device("meta"):
+            draft = build(node, kind, trusted, **parts)
+    except RequestError:
+        if _is_in(node["_target_"], [OURS]):
+            raise
+        # a user's class may look at the values of its tensors, and there are none
+    else:
+        refuse_larger(draft, weights)
+    module: nn.Module = build(node, kind, trusted, **parts)
+    return module
+
+
+def build(node: Mapping[str, Any], kind: Kind, trusted: Sequence[str], **parts: Any) -> Any:
+    """Build what one node of a checkpoint describes.
+
+    Args:
+        node: its `_target_` and plain arguments; nothing else in it is built.
+        kind: what is wanted there.
+        trusted: packages whose classes it may name, beside ours.
+        parts: arguments that are built already.
+
+    Raises:
+        RequestError: it names anything else than a class of the kind, arguments are not plain or
+            not what the class annotates, or the class refuses them.
+    """
+    name = node["_target_"]
+    target = _find(name, kind, trusted)
+    arguments = {key: value for key, value in node.items() if key not in ("_target_", *parts)}
+    for key, value in arguments.items():
+        if nested := _nested_target(value):
+            raise _refused(nested, f"{kind.name}.{key}", "where only a plain value can stand")
+    taken, is_open = _annotations(target)
+    for key, value in arguments.items():
+        if key not in taken and not is_open:
+            raise _wrong(kind, f"{key!s:.40} is no argument of {name}")
+        if key == "pretrained":
+            arguments[key] = False  # the weights are in the file; nothing is read or fetched
+        elif problem := _problem(taken.get(key, Any), value):
+            raise _wrong(kind, f"{key}={json.dumps(value)[:80]}: {problem}")
+    try:
+        return target(**arguments, **parts)
+    except Exception as error:
+        raise _wrong(kind, f"{name} cannot be built: {_first_line(error)}") from error
+
+
+def _find(name: Any, kind: Kind, trusted: Sequence[str]) -> Callable[..., Any]:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*(\.(?!__)\w+)+", name):
+        raise _refused(name, kind.name, "which is no name of a class")
+    module, _, attribute = name.rpartition(".")
+    is_ours = _is_in(module, [OURS])
+    packages = [kind.home] if is_ours else trusted
+    if not _is_in(module, packages):
+        if is_ours:
+            raise _refused(name, kind.name, f"where a class of {kind.home} has to stand")
+        raise _refused(
+            name,
+            kind.name,
+            f"which is outside {', '.join((OURS, *trusted))}. If you trust it, add its package: "
+            "load(..., trusted=[...]) in Python, trusted=[...] on the command line",
+        )
+    target: Any
+    try:
+        target = getattr(import_module(module), attribute, None)
+    except Exception as error:
+        raise _wrong(
+            kind,
+            f"{name} cannot be imported: {_first_line(error)}. Its package belongs on PYTHONPATH",
+        ) from error
+    is_builder = any(target is builder for builder in kind.builders)
+    if not is_builder and not (
+        isinstance(target, type)
+        and _is_in(target.__module__, packages)  # what a module has imported is not its own
+        and all(issubclass(target, base) for base in kind.bases)
+    ):
+        wanted = " and ".join(base.__name__ for base in kind.bases)
+        raise _refused(
+            name, kind.name, f"where a {wanted} has to stand, a class of {' or '.join(packages)}"
+        )
+    called: Callable[..., Any] = target
+    return called
+
+
+def _is_in(module: str, packages: Sequence[str]) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
+
+
+def _nested_target(value: Any) -> Any:
+    """The first `_target_` inside an argument; None without any."""
+    children: Sequence[Any] = ()
+    if isinstance(value, dict):
+        if "_target_" in value:
+            return value["_target_"]
+        children = list(value.values())
+    elif isinstance(value, list | tuple):
+        children = value
+    return next(filter(None, map(_nested_target, children)), None)
+
+
+def _annotations(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+    """The annotation of each argument, and whether a base class outside may take others as well.
+
+    Where a constructor passes `**options` on, the arguments of the base class count too.
+    """
+    constructors = [target]
+    if isinstance(target, type):
+        constructors = [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
+    found: dict[str, Any] = {}
+    for constructor in constructors:
+        try:
+            hints = get_type_hints(constructor, include_extras=True)
+        except Exception:  # a name that only type checkers see
+            hints = {}
+        try:
+            parameters = inspect.signature(constructor).parameters.values()
+        except ValueError:  # written in C
+            return found, True
+        for it in parameters:
+            if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY) and it.name != "self":
+                hint = hints.get(it.name, Any)
+                is_optional = it.default is None
+                found.setdefault(it.name, Optional[hint] if is_optional else hint)  # noqa: UP045
+        if not any(it.kind is it.VAR_KEYWORD for it in parameters):
+            return found, False
+    return found, True
+
+
+def _problem(annotation: Any, value: Any) -> str:
+    """Why a plain value does not fit an annotation; empty when it does, or pydantic cannot say."""
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+    except Exception:
+        return ""  # of a class of its own: the constructor has to tell
+    try:  # strict JSON: a list may stand for a tuple and an int for a float, but not true for 1
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        return str(error.errors(include_url=False)[0]["msg"])
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _refused(name: Any, place: str, reason: str) -> RequestError:
+    shown = name if isinstance(name, str) and name.isprintable() else repr(name)
+    return RequestError(
+        f"ckpt_path: the checkpoint wants to call {shown[:120]} as its {place}, {reason}."
+    )
+
+
+def _wrong(kind: Kind, reason: str) -> RequestError:
+    shown = "".join(sign if sign.isprintable() else "?" for sign in reason)
+    return RequestError(f"{kind.name} of the checkpoint: {shown}.")

@@ -1,0 +1,146 @@
+"""Build what a configuration or a checkpoint describes, and say what was wrong."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from traceback import walk_tb
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from danet_lightning.checkpoints import rebuilding
+from danet_lightning.checkpoints.rebuilding import Kind
+from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.errors import RequestError, RunError
+
+DATASET = Kind("dataset", (SegmentationDataModule,), "danet_lightning.data")
+
+
+def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
+    """Build a node of a configuration.
+
+    Args:
+        config: the whole of it.
+        key: of the node, dotted.
+        kind: what is needed there, a class or a protocol.
+        given: arguments beside the node's own.
+
+    Raises:
+        RequestError: its `_target_` makes something else.
+    """
+    node = OmegaConf.select(config, key)
+    built = instantiate(node, **given, _convert_="all")
+    if not isinstance(built, kind):
+        raise RequestError(
+            f"{key}._target_: {node._target_} makes a {type(built).__name__}, where a "
+            f"{kind.__module__}.{kind.__name__} is needed."
+        )
+    return built
+
+
+def build_over(
+    own: Mapping[str, Any], given: DictConfig, kind: Kind, trusted: Sequence[str]
+) -> Any:
+    """Build a part of a checkpoint's run, with the command line's values in place of its own.
+
+    Args:
+        own: the checkpoint's node.
+        given: the command line's node. With a `_target_` it counts alone; without, its values
+            replace the checkpoint's. Interpolations in it are resolved, in `own` they are not.
+        kind: what is wanted.
+        trusted: packages whose classes the checkpoint may name, beside ours.
+
+    Raises:
+        RequestError: the checkpoint wants to call something else, or the command line does.
+    """
+    if "_target_" in given:
+        built = instantiate(given, _convert_="all")
+        if not all(isinstance(built, base) for base in kind.bases):
+            raise RequestError(
+                f"{kind.name}._target_: {given._target_} makes a {type(built).__name__}, where a "
+                f"{kind.bases[0].__name__} is needed."
+            )
+        return built
+    # a checkpoint says nowhere where to write
+    kept = {key: value for key, value in own.items() if key not in ("cache", "cache_dir")}
+    values: Any = OmegaConf.to_container(given, resolve=True)
+    return rebuilding.build(_merged(kept, values), kind, trusted)
+
+
+def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace values at any depth, by no other rule: OmegaConf would resolve the checkpoint's."""
+    merged = dict(own)
+    for key, value in given.items():
+        is_deeper = isinstance(value, dict) and isinstance(own.get(key), dict)
+        merged[key] = _merged(own[key], value) if is_deeper else value
+    return merged
+
+
+@contextmanager
+def request_errors() -> Iterator[None]:
+    """What goes wrong while the parts are built is the request's fault, not the run's."""
+    try:
+        yield
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, RequestError):
+            raise cause from None
+        raise RequestError(f"{cause} (while building {full_key(error)})") from error
+    except (ValueError, FileNotFoundError, TypeError) as error:
+        raise RequestError(str(error)) from error
+
+
+@contextmanager
+def run_errors() -> Iterator[None]:
+    """What torch and Lightning find wrong with an option while a network is trained.
+
+    Raises:
+        RequestError: Lightning finds an argument wrong where it is used first, or cannot restore
+            the state in a checkpoint.
+        RunError: an operation has no deterministic implementation.
+    """
+    # not above: `prepare` and `check` can do without Lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        yield
+    except (RequestError, RunError):
+        raise
+    except MisconfigurationException as error:
+        raise RequestError(f"{error} (while training)") from error
+    except Exception as error:
+        if _while_restoring(error):
+            raise RequestError(
+                "ckpt_path: the state of the training in the checkpoint is damaged or of another "
+                f"training ({type(error).__name__}: {str(error)[:200]}). Take only its weights "
+                "with init_from=..., or start anew."
+            ) from error
+        if isinstance(error, ValueError) and "val_check_interval" in str(error):
+            reason = str(error).strip().partition(". ")[0]  # compared with the batches of an epoch
+            raise RequestError(
+                f"trainer.val_check_interval: {reason}. trainer.check_val_every_n_epoch=null "
+                "counts the interval over all epochs."
+            ) from error
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        operation = str(error).partition(", but")[0]
+        raise RunError(
+            f"trainer.deterministic: {operation}. Use another accelerator, or "
+            "trainer.deterministic=warn to be told of such operations and go on."
+        ) from error
+
+
+def _while_restoring(error: Exception) -> bool:
+    """Whether Lightning was restoring a checkpoint when the error occurred."""
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    return any(
+        code.co_filename.endswith("checkpoint_connector.py")
+        and code.co_name.lstrip("_").startswith(("restore", "resume"))
+        for code in codes
+    )
+
+
+def full_key(error: InstantiationException) -> str:
+    """The config node that could not be built, out of Hydra's message."""
+    return str(error).rpartition("full_key:")[2].strip() or "the configuration"

@@ -1,0 +1,139 @@
+"""The Trainer of a command, as its configuration and this machine have it."""
+
+import logging
+import signal
+import sys
+import warnings
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from omegaconf import DictConfig, OmegaConf
+
+from danet_lightning.config.building import build
+from danet_lightning.errors import RequestError
+from danet_lightning.processes.agreement import Agreement
+
+# Weights in 16 bits lose small steps and batch statistics; in 64, evaluate would count otherwise.
+SUPPORTED_PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+ALTERING = (
+    BackboneFinetuning,
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
+PRECISIONS = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
+
+
+def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
+    """The Trainer with its loggers and callbacks, and the precision that this machine has."""
+    options: dict[str, Any] = {}
+    if config.trainer.precision == "auto":
+        options["precision"] = best_precision(config.trainer.accelerator)
+    loggers = [build(config, f"logger.{name}", Logger) for name in map(str, logger or ())]
+    names = map(str, config.callbacks)
+    callbacks = [build(config, f"callbacks.{name}", Callback) for name in names]
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    callbacks.append(Agreement(plain))
+    options |= {"logger": loggers or False, "callbacks": callbacks}
+    trainer: Trainer = build(config, "trainer", Trainer, **options)
+    refuse_unsupported(trainer, config.trainer.precision)
+    return trainer
+
+
+def refuse_unsupported(trainer: Trainer, precision: Any) -> None:
+    """Refuse a strategy, a precision or a callback with which a training would not be as it says.
+
+    Args:
+        trainer: as it was built.
+        precision: the one that was asked for.
+
+    Raises:
+        RequestError: with what to use instead.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise RequestError(
+            "trainer.strategy: it copies this process, whose copies would keep the numbers to "
+            "themselves. Use trainer.strategy=ddp."
+        )
+    is_float16 = str(precision).removesuffix("-mixed") == "16"
+    if trainer.precision not in SUPPORTED_PRECISIONS or (
+        is_float16 and trainer.precision != "16-mixed"
+    ):
+        raise RequestError(
+            f"trainer.precision={precision}: here this is {trainer.precision}. Use 32-true, or "
+            "bf16-mixed where the hardware computes in bfloat16."
+        )
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, ALTERING):
+            raise RequestError(
+                f"callbacks: {type(callback).__name__} changes weights, batches or learning rates "
+                "behind the back of the schedule and of resuming. Leave it out."
+            )
+
+
+def precision(trainer: DictConfig, content: dict[str, Any] | None) -> Any:
+    """The precision that a training has: `auto` is chosen once, and recorded.
+
+    Args:
+        trainer: the node of the configuration.
+        content: of the checkpoint that the training goes on from.
+    """
+    if trainer["precision"] != "auto":
+        return PRECISIONS.get(str(trainer["precision"]), trainer["precision"])
+    if content is not None:
+        return content["danet_lightning"]["config"]["trainer"]["precision"]
+    return best_precision(trainer["accelerator"])
+
+
+def best_precision(accelerator: str) -> str:
+    """bf16-mixed where training is faster by it, else 32-true.
+
+    On a CPU that is with AMX, its matrix tiles; with the instructions of AVX512 alone, bf16
+    measured 1.3 to 1.8 times slower than float32.
+    """
+    if accelerator != "cpu" and torch.cuda.is_available():
+        is_faster = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        is_faster = capabilities.get("amx_bf16", False)
+    return "bf16-mixed" if is_faster else "32-true"
+
+
+def leave_on_sigterm() -> None:
+    """End where Lightning would take note of the signal and go on; training has its own way."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+def quiet() -> None:
+    """Silence what Lightning says of choices that are made on purpose here."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).handlers.clear()  # Hydra's are there already
+        logging.getLogger(name).propagate = True
+    for asked_for in ("profilers", "callbacks.model_summary"):  # they speak only where they are
+        logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
+    for chosen in (
+        ".*does not have many workers.*",  # dataset.workers is the user's
+        ".*exists and is not empty.*",  # the run folder holds the log and the config already
+        ".*smaller than the logging interval.*",  # a small data set has short epochs
+        ".*dirpath has changed.*",  # resumed into a new run folder: its best starts afresh
+        ".*sync_dist=True.*",  # the counts are summed over processes before anything is logged
+        ".*LeafSpec.*is deprecated.*",  # Lightning's own use of torch
+    ):
+        warnings.filterwarnings("ignore", chosen)

@@ -1,0 +1,1 @@
+"""`convert`: weights of the authors or of MMSegmentation to a checkpoint."""

@@ -1,0 +1,61 @@
+"""From foreign weights to a checkpoint that `evaluate`, `predict` and `load` take."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from danet_lightning.checkpoints.metadata import dataset_facts, metadata
+from danet_lightning.checkpoints.saving import save_atomically
+from danet_lightning.config.building import request_errors
+from danet_lightning.errors import RequestError
+from danet_lightning.models.foreign import Recognised, recognise
+
+
+def convert(config: DictConfig, run_dir: Path) -> None:
+    """Recognise, build, check against the data set, write.
+
+    Raises:
+        RequestError: the source cannot be used, does not belong to the data set, or the output
+            exists.
+        RunError: the output cannot be written.
+    """
+    output = Path(config.output).expanduser()
+    if output.exists():
+        raise RequestError(f"output: {output.absolute()} exists; choose another name or remove it.")
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    with request_errors():
+        facts = dataset_facts(instantiate(config.dataset, _convert_="all"))
+        path = Path(config.source).expanduser()
+        found = recognise(path, plain["multi_grid"], config.align_corners)
+        _check_classes(found, facts["classes"])
+        net = found.build()
+    backbone = {"_target_": "danet_lightning.models.dilated_resnet", **found.backbone}
+    model = {"_target_": "danet_lightning.models.DANet", **found.head, "backbone": backbone}
+    described = {**{key: plain[key] for key in ("dataset", "protocol", "source")}, "model": model}
+    checkpoint = {
+        "state_dict": {f"net.{name}": tensor for name, tensor in net.state_dict().items()},
+        "danet_lightning": metadata(described, facts),
+    }
+    save_atomically(checkpoint, output)
+    print(f"recognised  {found.title}: {_summary(found)}")
+    print(f"written     {output}\nnext        danet evaluate ckpt_path={output}")
+
+
+def _check_classes(found: Recognised, classes: list[str]) -> None:
+    if found.num_classes is None:
+        raise RequestError(
+            f"source: the weights of {found.title} fill the backbone alone, so there is nothing to "
+            f"evaluate yet. Train: backbone={found.backbone['name']} backbone.pretrained=..."
+        )
+    if found.num_classes != len(classes):
+        raise RequestError(
+            f"dataset: it has {len(classes)} classes, and these weights classify "
+            f"{found.num_classes}. Choose the data set they were trained on."
+        )
+
+
+def _summary(found: Recognised) -> str:
+    parts: dict[str, Any] = {**found.backbone, **found.head}
+    return ", ".join(f"{key} {value}" for key, value in parts.items())

@@ -1,0 +1,116 @@
+"""Image and label files that a list names: what is listed has to be there."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from danet_lightning.data.files.inspection import complain
+from danet_lightning.data.files.layout import read_lines
+from danet_lightning.data.files.pairing import Triple, first_five, path_id
+from danet_lightning.disk.names import Listings, is_utf_8, stored_path
+from danet_lightning.errors import RequestError
+
+
+def pair_listed(
+    names: Sequence[str], images: Sequence[Path], labels: Sequence[Path], layout: str
+) -> list[Triple]:
+    """Pair the image and the label of every name of a list, in its order.
+
+    Args:
+        names: Names of the images; of one in a folder of its own, "folder/name".
+        images: Where an image may lie, the first place that has it counts: paths whose `*` stands
+            for the name.
+        labels: Where a label may lie, likewise.
+        layout: What belongs there and where to get it, for the message.
+
+    Returns:
+        (name, image, label) triples, the names without folders.
+
+    Raises:
+        RequestError: Images or labels are missing; names the first five.
+    """
+    found_images = _find_all("image", names, images, layout)
+    found_labels = _find_all("label", names, labels, layout)
+    return [
+        (name.rpartition("/")[2], found_images[name], found_labels[name])
+        for name in names
+        if name in found_images and name in found_labels
+    ]
+
+
+def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
+    """Pair what a list names: an image and its label on each line, relative to a folder.
+
+    A tab or, where there is none, any space stands between the two. The Unicode form of a name need
+    not be that of the disk.
+
+    Args:
+        path: The list.
+        root: The folder that the paths start from.
+        layout: What belongs there, for the message.
+
+    Returns:
+        (id, image, label) triples in the order of the list, the id being the image's path without
+        suffix and with "__" for "/".
+
+    Raises:
+        RequestError: The list cannot be read, a line has another form, an image is listed twice,
+            or files are missing.
+    """
+    found: dict[str, tuple[Path, Path]] = {}
+    missing = []
+    listings: Listings = {}
+    for number, line in enumerate(read_lines(path, layout), 1):
+        parts = (
+            line.split("\t") if "\t" in line else line.split(" ")
+        )  # a name may have other spaces
+        words = [word.strip(" ") for word in parts if word.strip(" ")]
+        if len(words) != 2:
+            raise RequestError(
+                f"{path}, line {number} that is not blank: {line.strip()!r} is no pair. Write the "
+                "paths of an image and of its mask, with a tab between them if they have spaces."
+            )
+        name = path_id(PurePath(words[0]))
+        if name in found:
+            raise RequestError(
+                f"{path} lists {words[0]} twice, or another image of its name without suffix. "
+                "Remove one of the lines."
+            )
+        image, label = (stored_path(root / word, listings) for word in words)
+        found[name] = image, label
+        missing += [each for each in (image, label) if not each.is_file()]
+    if missing:
+        text = (
+            f"{len(missing)} of the files that {path} lists are not there: "
+            f"{first_five([str(each) for each in missing])}."
+        )
+        remedy = "Add them or remove their lines; paths are relative to dataset.root."
+        if not all(is_utf_8(str(each)) for each in missing):
+            remedy += " The list is not in UTF-8: convert it, unless the names on the disk are not."
+        complain(RequestError(text, "missing_partner", remedy, missing))
+    absent = {*missing}
+    return [(name, *pair) for name, pair in found.items() if not absent & {*pair}]
+
+
+def _find_all(
+    kind: str, names: Sequence[str], places: Sequence[Path], layout: str
+) -> dict[str, Path]:
+    parts = [str(place).rpartition("*") for place in places]
+    found: dict[str, Path] = {}
+    missing: dict[str, Path] = {}
+    listings: Listings = {}
+    for name in names:
+        typed = [Path(f"{before}{name}{after}") for before, _, after in parts]
+        candidates = [stored_path(path, listings) for path in typed]
+        path = next((path for path in candidates if path.is_file()), None)
+        if path is None:
+            missing[name] = candidates[0]
+        else:
+            found[name] = path
+    if missing:
+        looked = " or ".join(str(place.absolute()) for place in places)
+        text = (
+            f"{len(missing)} of the {len(names)} listed images have no {kind} {looked} "
+            f"(* is the name): {first_five([*missing])}.\n{layout}"
+        )
+        complain(RequestError(text, "missing_partner", files=[*missing.values()]))
+    return found

@@ -1,0 +1,107 @@
+"""Validation of a segmentation network, during training and after it.
+
+B: images, C: classes, H, W: pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+
+from danet_lightning.errors import RequestError
+from danet_lightning.evaluate.metrics import ConfusionMatrix, class_iou, scores
+from danet_lightning.models.segmenter import EvaluationProtocol, normalize
+
+
+class EvaluationModule(LightningModule):
+    """Count right and wrong pixels of a split, the same way during training and after it.
+
+    Args:
+        net: images (B, 3, H, W) -> scores by `predict_logits`, (B, C, H, W).
+        classes: names of the C classes, in the order of the train ids.
+        mean: RGB mean on the 0..255 scale.
+        std: RGB standard deviation on the 0..255 scale.
+        protocol: how predictions are obtained.
+
+    Attributes:
+        images: (2,) int64, of the last validation over all processes: the images that were
+            evaluated, and how many of them have no labelled pixel.
+
+    Raises:
+        TypeError: protocol cannot be called or described.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        protocol: EvaluationProtocol,
+    ) -> None:
+        if not isinstance(protocol, EvaluationProtocol):
+            raise TypeError(f"protocol {protocol!r} is no inference.EvaluationProtocol")
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)
+        # what images are normalised by says what black is, which a protocol may pad with
+        self.net.mean, self.net.std = tuple(mean), tuple(std)  # type: ignore[assignment]
+        self.classes = tuple(classes)
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.protocol = protocol
+        self.confusion = ConfusionMatrix(len(self.classes))
+        self.images = torch.zeros(2, dtype=torch.int64)  # evaluated; of these without any label
+        self.metadata: dict[str, Any] = {}  # what a checkpoint says of itself
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Predict at the label's own size; returns (B, H, W) class indices.
+
+        In float32 whatever the training precision, so that a number does not depend on it.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            images = normalize(batch["image"], self.mean, self.std)
+            prediction = self.protocol(self.net, images).argmax(1)
+        self.confusion.update(prediction, batch["mask"])
+        is_image = torch.tensor([name != "" for name in batch["id"]], device=self.device)
+        is_labelled = (batch["mask"] < len(self.classes)).flatten(1).any(1)  # (B,)
+        self.images += torch.stack([is_image.sum(), (is_image & ~is_labelled).sum()])
+        return prediction
+
+    def on_validation_epoch_start(self) -> None:
+        """Count from zero."""
+        self.confusion.reset()
+        self.images = torch.zeros(2, dtype=torch.int64, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Sum the counts over the processes and log what follows from them.
+
+        Raises:
+            RequestError: no pixel of the images is labelled, so there is nothing to log.
+        """
+        matrix = self.confusion.compute()
+        self.images = self.trainer.strategy.reduce(self.images, reduce_op="sum")
+        if not matrix.any() and not self.trainer.sanity_checking:
+            raise RequestError(
+                f"No pixel of the {int(self.images[0])} evaluated images is labelled: all are "
+                "ignored, and nothing can be counted. Evaluate another split, or more of this one."
+            )
+        values = {f"val/{name}": value for name, value in scores(matrix).items()}
+        for name, iou in zip(self.classes, class_iou(matrix), strict=True):
+            values[f"val/iou/{name}"] = iou.item()
+        # float64 on purpose: the checkpoint callback compares what the table prints
+        exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        self.log_dict(exact, logger=False)
+        # evaluating a checkpoint after the fit is no further point of the curves
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self.record(values, self.trainer.global_step - 1)
+
+    def record(self, values: Mapping[str, float], step: int) -> None:
+        """Write a row to the loggers at once, so that a checkpoint knows what was written.
+
+        Lightning would write it after the hooks in which checkpoints are saved.
+        """
+        for logger in self.loggers:
+            logger.log_metrics({**values, "epoch": self.trainer.current_epoch}, step)

@@ -1,0 +1,99 @@
+"""What a run tells of itself: to the tracker before it starts, and its numbers at the end."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning import Trainer
+from lightning.pytorch.loggers import WandbLogger
+from torch import Tensor
+
+from danet_lightning.checkpoints.metadata import git_commit
+from danet_lightning.disk.writing import write_atomically
+from danet_lightning.evaluate import metrics
+
+if TYPE_CHECKING:
+    from danet_lightning.evaluate.module import EvaluationModule
+
+
+def track(trainer: Trainer, module: "EvaluationModule") -> None:
+    """Tell the tracker what is run; the run folder's config.yaml says it already."""
+    facts = module.metadata
+    told = {**facts["config"], "protocol": module.protocol.describe()}
+    told |= {key: facts[key] for key in ("git_commit", "versions", "classes")}
+    for logger in trainer.loggers:
+        logger.log_hyperparams(told)
+
+
+def report(
+    trainer: Trainer,
+    module: "EvaluationModule",
+    run_dir: Path,
+    source: str,
+    trained: Mapping[str, Any] | None = None,
+) -> None:
+    """Print the table, leave results.json and the tracker's summary: numbers with their protocol.
+
+    Args:
+        trainer: has just validated.
+        module: has counted.
+        run_dir: where results.json goes.
+        source: the checkpoint, in words.
+        trained: what limited the training that this ends, by which it is known to be finished.
+    """
+    matrix = module.confusion.compute().cpu()
+    if not trainer.is_global_zero:
+        return
+    protocol = protocol_facts(trainer, module)
+    of = len(trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
+    class_iou = zip(module.classes, metrics.class_iou(matrix).tolist(), strict=True)
+    results: dict[str, Any] = {
+        **{name: _or_none(score) for name, score in metrics.scores(matrix).items()},
+        "class_iou": {name: _or_none(iou) for name, iou in class_iou},
+        "absent_classes": metrics.absent(matrix, module.classes),
+        "partial": protocol["images"] < of,
+        "images_of_split": of,
+        "images_without_labels": int(module.images[1]),
+        "protocol": protocol,
+        "checkpoint": source,
+        "git_commit": git_commit(),
+    }
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({"results": results})
+    results |= {"trained": trained, "confusion_matrix": matrix.tolist()}
+    text = json.dumps(results, indent=1, allow_nan=False) + "\n"
+    write_atomically(run_dir / "results.json", lambda file: file.write(text.encode()))
+    if results["partial"]:
+        print(f"\nPARTIAL: {protocol['images']} of the {of} images of the split were evaluated.")
+    if results["images_without_labels"]:
+        print(f"\n{results['images_without_labels']} of the images have no labelled pixel.")
+    _print(matrix, module.classes, protocol)
+    print(f"checkpoint  {source}\nrun folder  {run_dir}")
+
+
+def protocol_facts(trainer: Trainer, module: "EvaluationModule") -> dict[str, Any]:
+    """Everything that two numbers must have in common before they are compared."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return {
+        **module.protocol.describe(),
+        "dataset": type(data).__name__,
+        "label_source": getattr(data, "label_source", None),
+        "split": data.validation_split,
+        "images": int(module.images[0]),
+    }
+
+
+def _or_none(value: float) -> float | None:
+    """NaN is no JSON; null says as well that there is no number."""
+    return None if math.isnan(value) else value
+
+
+def _print(matrix: Tensor, classes: tuple[str, ...], protocol: dict[str, Any]) -> None:
+    largest, constant = metrics.constant_predictor(matrix)
+    print(f"\n{metrics.table(matrix, classes)}")
+    print(f"a constant predictor, '{classes[largest]}' everywhere: mIoU {constant:.4f}\n")
+    shown = [f"{key} {value}" for key, value in protocol.items() if value is not None]
+    print(f"protocol    {', '.join(shown).removeprefix('name ')}")

@@ -1,0 +1,89 @@
+"""The course of a run as one picture: training loss, learning rate and validation mIoU."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from danet_lightning.disk.writing import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def curves(metrics: str | Path, picture: str | Path) -> None:
+    """Draw training loss, learning rate and validation mIoU against the optimizer step.
+
+    Args:
+        metrics: `metrics.csv` of a run folder; what is missing stays empty.
+        picture: the PNG to write.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+
+    values, epochs_per_step = _read_metrics(Path(metrics))
+    figure = Figure(figsize=(8, 6), dpi=120, layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    _draw_loss(above, values.get("train/loss", {}))
+    _draw_rate(above, values.get("lr/backbone", {}))
+    _draw_miou(below, values.get("val/miou", {}))
+    steps = [step for series in values.values() for step in series]
+    below.set_xlim(0, max([1, *steps]) * 1.02)
+    below.set_xlabel("optimizer step")
+    if epochs_per_step:
+        ratio = epochs_per_step
+        scale = (lambda step: step * ratio, lambda epoch: epoch / ratio)
+        above.secondary_xaxis("top", functions=scale).set_xlabel("epoch")
+    write_atomically(Path(picture), lambda file: figure.savefig(file, format="png"))
+
+
+def _read_metrics(path: Path) -> tuple[dict[str, dict[int, float]], float | None]:
+    """Each column as {step: value}, and how many epochs one step is."""
+    values: dict[str, dict[int, float]] = {}
+    epochs_per_step = None
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step = int(row["step"]) + 1  # Lightning counts from 0; we draw how many are done
+            for name, value in row.items():
+                if value and np.isfinite(float(value)):
+                    values.setdefault(name, {})[step] = float(value)
+            if row.get("val/miou") and epochs_per_step is None:  # a validation ends an epoch
+                epochs_per_step = (int(row["epoch"]) + 1) / step
+    return values, epochs_per_step
+
+
+def _draw_loss(axes: "Axes", loss: dict[int, float]) -> None:
+    axes.set_ylabel("training loss")
+    axes.grid(alpha=0.3)
+    if not loss:
+        return
+    steps, values = list(loss), np.array(list(loss.values()))
+    window = len(values) // 50 * 2 + 1  # odd, or the curve would shift against its steps
+    counts = np.convolve(np.ones_like(values), np.ones(window), "same")
+    smooth = np.convolve(values, np.ones(window), "same") / counts
+    if window > 1:
+        axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(steps, smooth, color="tab:blue", marker="o" if len(values) == 1 else None)
+    axes.set_ylim(bottom=0)
+
+
+def _draw_rate(axes: "Axes", rate: dict[int, float]) -> None:
+    if not rate:
+        return
+    right = axes.twinx()
+    right.plot(list(rate), list(rate.values()), color="tab:gray", linestyle=":", linewidth=1)
+    right.set_ylim(bottom=0)
+    right.set_ylabel("learning rate (dotted)", color="tab:gray")
+    right.tick_params(axis="y", labelcolor="tab:gray")
+
+
+def _draw_miou(axes: "Axes", miou: dict[int, float]) -> None:
+    axes.set_ylabel("validation mIoU")
+    axes.grid(alpha=0.3)
+    axes.set_ylim(0, 1)
+    if not miou:
+        return
+    axes.plot(list(miou), list(miou.values()), color="tab:green", marker="o", markersize=4)
+    best = max(miou, key=lambda step: miou[step])
+    axes.axhline(miou[best], color="tab:green", linestyle="--", linewidth=0.8)
+    axes.set_title(f"best {miou[best]:.4f}, after step {best}", loc="right", fontsize="small")

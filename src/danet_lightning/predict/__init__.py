@@ -1,0 +1,1 @@
+"""`predict`: index PNGs and overlays of images."""

@@ -1,0 +1,197 @@
+"""Segmentation of pictures, file by file: a person's own, or those of a data set.
+
+H, W: the image's own size.
+"""
+
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+from tqdm import tqdm
+
+from danet_lightning.data.files.images import orientation, read_image
+from danet_lightning.disk.names import expanded
+from danet_lightning.disk.writing import refusal, write_atomically
+from danet_lightning.errors import RequestError, RunError
+from danet_lightning.models.segmenter import segment
+from danet_lightning.pictures.masks import Palette, overlay
+from danet_lightning.predict.plan import Job
+
+
+class Outcome(NamedTuple):
+    """What became of the jobs.
+
+    Attributes:
+        skipped: A sentence on each image that was not segmented.
+        turned: How many of the others have an EXIF orientation.
+    """
+
+    skipped: list[str]
+    turned: int
+
+
+def prepare_output(output: str) -> None:
+    """Create the output folder and try to write to it, before any work is done.
+
+    Raises:
+        RequestError: predictions could not be written there.
+    """
+    folder = expanded(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise RequestError(
+            f"output={output} cannot be written: {error.strerror}. Choose another folder."
+        ) from error
+
+
+def choose_device(name: str) -> torch.device:
+    """Return a device that works; `auto` is the GPU if there is one, else the CPU.
+
+    Raises:
+        RequestError: torch does not know the device or cannot use it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # without CUDA, torch asserts
+        raise RequestError(
+            f"device={name} cannot be used: {str(error).splitlines()[0]}. Use auto, cpu, cuda or "
+            "cuda:1 and so on."
+        ) from error
+    return torch.device(name)
+
+
+def predict_images(
+    net: nn.Module,
+    jobs: Sequence[Job],
+    device: torch.device,
+    opacity: float = 0.5,
+    ids: Sequence[int] | None = None,
+    palette: bool = True,
+    upright: bool = True,
+) -> Outcome:
+    """Write each image's class indices, a PNG with the palette, and their overlay on the image.
+
+    Args:
+        net: as returned by `danet_lightning.load`.
+        jobs: what to read and where to write.
+        device: where the network runs.
+        opacity: of the classes over the image, 0 to 1.
+        ids: what is written for each class; the class index by default.
+        palette: whether the written PNG carries the classes' colors.
+        upright: whether images are turned by their EXIF orientation, as viewers do. Those of a
+            data set are not: labels belong to the stored pixels.
+
+    Returns:
+        The images that were skipped because they cannot be read, do not fit into the device's
+        memory, or have too long a name; and how many have an EXIF orientation.
+
+    Raises:
+        RequestError: opacity out of range.
+        RunError: an output cannot be written.
+    """
+    if not 0 <= opacity <= 1:
+        raise RequestError(f"opacity={opacity}: give a number from 0 (image) to 1 (classes only).")
+    net = net.to(device)
+    table = np.arange(256, dtype=np.uint8)
+    if ids is not None:
+        table[: len(ids)] = ids
+    skipped, turned = [], 0
+    with _progress(jobs) as bar:
+        for job in bar:
+            has_room = _make_room(job)
+            try:
+                if not has_room:
+                    raise ValueError(
+                        f"{job.image} has so long a name that its prediction cannot have it; "
+                        "rename the image"
+                    )
+                image = read_image(job.image, upright)  # (H, W, 3)
+                mask = _segment(net, image, job.image, device)  # (H, W)
+            except ValueError as error:
+                skipped.append(str(error))
+                bar.write(f"skipped: {error}", file=sys.stderr)
+                continue
+            colors: Palette = net.palette  # type: ignore[assignment]
+            _write_index(job, table[mask], colors if palette else None)
+            if job.overlay:
+                _save(Image.fromarray(overlay(image, mask, colors, opacity)), job.overlay, job)
+            turned += orientation(job.image) != 1
+    return Outcome(skipped, turned)
+
+
+def _progress(jobs: Sequence[Job]) -> "tqdm[Job]":
+    interactive = sys.stderr.isatty()
+    return tqdm(
+        jobs,
+        desc="predict",
+        unit="image",
+        dynamic_ncols=interactive,
+        mininterval=0.2 if interactive else 15,  # a log file wants a line now and then
+    )
+
+
+def _segment(
+    net: nn.Module, image: NDArray[np.uint8], path: Path, device: torch.device
+) -> NDArray[np.uint8]:
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None]  # (1, 3, H, W)
+    try:
+        return segment(net, batch.to(device))[0].to(torch.uint8).cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        height, width = image.shape[:2]
+        raise ValueError(
+            f"{path} of {width} x {height} pixels does not fit into the memory of {device}; "
+            "try device=cpu, or a smaller picture"
+        ) from error
+
+
+def _write_index(job: Job, mask: NDArray[np.uint8], palette: Palette | None) -> None:
+    index = Image.fromarray(mask)
+    if palette is not None:
+        colors = [channel for color in palette for channel in color]
+        index.putpalette(colors + [0] * (256 * 3 - len(colors)))  # whole, so that readers agree
+    _save(index, job.mask, job)
+
+
+def _make_room(job: Job) -> bool:
+    """Make the folder of a job's outputs; False where the file system takes no names so long.
+
+    Raises:
+        RunError: The folder cannot be made.
+    """
+    try:
+        job.mask.parent.mkdir(parents=True, exist_ok=True)
+        for path in (job.mask, job.overlay or job.mask):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + _part()).lstat()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise RunError(refusal(_failed(job.mask, job), error)) from error
+        return False
+    return True
+
+
+def _save(picture: Image.Image, path: Path, job: Job) -> None:
+    write_atomically(path, lambda file: picture.save(file, "PNG"), _failed(path, job), _part())
+
+
+def _part() -> str:
+    """The end of an unfinished file's name: another command may predict into the same folder."""
+    return f".{os.getpid()}.part"
+
+
+def _failed(path: Path, job: Job) -> str:
+    return f"{path}: the images before {job.image} are done, this one"

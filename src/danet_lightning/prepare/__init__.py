@@ -1,0 +1,1 @@
+"""`prepare`: download, verify and unpack a data set."""

@@ -1,0 +1,99 @@
+"""Unpack archives so that a folder is there whole or not at all, and nothing leaves its place."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from danet_lightning.prepare.archive_members import (
+    Member,
+    chosen_members,
+    open_members,
+    refused,
+)
+from danet_lightning.prepare.storage import CHUNK, progress, require_space, writing
+
+
+def unpack(archive: Path, entries: Sequence[str], target: Path) -> None:
+    """Put folders and files of an archive below `target`; what is there already is left alone.
+
+    They are written beside their places and renamed when all of them are complete, so that a run
+    that ends in the middle leaves nothing that looks like data.
+
+    Args:
+        archive: A .zip, .tar, .tar.gz or .tgz; any other file is copied.
+        entries: Their places below `target`; in the archive they may lie inside further folders.
+        target: A folder.
+
+    Raises:
+        RequestError: The archive is damaged, lacks an entry, or has names or links that lead out
+            of it; the disk is full or cannot be written. Nothing is left of it then.
+    """
+    part, whole = _hidden(archive, target, "part"), _hidden(archive, target, "whole")
+    with writing(part):
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+        part.mkdir(parents=True)
+    try:
+        with open_members(archive) as members:
+            _write(archive, chosen_members(archive, members, entries), part)
+        if hasattr(os, "sync"):
+            os.sync()  # the files before their new name, also if the power fails
+        part.rename(whole)
+    except BaseException:  # Ctrl-C as well
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    settle(archive, entries, target)
+
+
+def settle(archive: Path, entries: Sequence[str], target: Path) -> None:
+    """Move what is completely unpacked to its places; also what a killed run did not get to.
+
+    Raises:
+        RequestError: The target cannot be written.
+    """
+    whole = _hidden(archive, target, "whole")
+    if not whole.is_dir():
+        return
+    with writing(target):
+        for entry in entries:
+            if (whole / entry).exists() and not present(target / entry):
+                (target / entry).parent.mkdir(parents=True, exist_ok=True)
+                if (target / entry).is_dir():
+                    (target / entry).rmdir()
+                (whole / entry).rename(target / entry)
+        shutil.rmtree(whole)
+
+
+def pending(archive: Path, target: Path) -> bool:
+    """Whether an archive is unpacked, and not everything moved to its place."""
+    return _hidden(archive, target, "whole").is_dir()
+
+
+def present(path: Path) -> bool:
+    """Whether there is a file, or a folder with something in it."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+def _hidden(archive: Path, target: Path, state: str) -> Path:
+    return target / f".{archive.name}.{state}"
+
+
+def _write(archive: Path, chosen: list[tuple[PurePosixPath, Member]], folder: Path) -> None:
+    total = sum(member.size for _, member in chosen)
+    require_space(folder, total, f"{archive.name}, unpacked,")
+    with progress(f"unpacking {archive.name}", total) as bar:
+        for path, member in chosen:
+            place = folder / path
+            with writing(place):
+                try:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    file = place.open("xb")
+                except (FileExistsError, NotADirectoryError):  # also where case makes no difference
+                    raise refused(archive, f"two of its files are {str(path)!r} here") from None
+            with file, member.open() as source:
+                while chunk := source.read(CHUNK):
+                    with writing(place):
+                        file.write(chunk)
+                    bar.update(len(chunk))
+                with writing(place):
+                    file.flush()

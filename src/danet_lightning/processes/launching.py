@@ -1,0 +1,123 @@
+"""The processes of a job: all run one configuration, and the next job meets none of them.
+
+Lightning starts the others by the command line of the first, with which each would compose a
+configuration of its own: after a sweep's command line it would run the whole sweep.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from danet_lightning.disk.writing import writing
+
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where Lightning looks, in its order
+LEFT = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED")
+RESOLVED = "resolved"  # beside what Hydra records of a job: config.yaml has its interpolations
+PATIENCE = 30.0  # seconds in which a process has to end after the others
+
+
+def rank() -> int:
+    """The number of this process among those of its job."""
+    return int(next((os.environ[name] for name in RANKS if name in os.environ), 0))
+
+
+def started_outside() -> bool:
+    """Whether torchrun or srun has started the processes, each by the same command line."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return True
+    is_shell = os.environ.get("SLURM_JOB_NAME") in {"bash", "interactive"}  # Lightning's rule
+    return int(os.environ.get("SLURM_NTASKS", 1)) > 1 and not is_shell
+
+
+@contextmanager
+def one_configuration(name: str, config: DictConfig, run_dir: Path) -> Iterator[None]:
+    """Give the processes that Lightning starts for a job the job's resolved configuration.
+
+    It is resolved here, once: a resolver may say something else each time it is asked.
+
+    Args:
+        name: of the command.
+        config: of the job; resolved in place.
+        run_dir: of the job.
+    """
+    OmegaConf.resolve(config)
+    if rank():  # which starts no others
+        yield
+        return
+    hydra: Any = HydraConfig.get()
+    if hydra.output_subdir is None:  # no record is wanted in the run folder
+        place: Any = TemporaryDirectory(prefix="danet-")
+    else:
+        place = nullcontext(run_dir / hydra.output_subdir)
+    with place as record:
+        resolved = Path(record, f"{RESOLVED}.yaml")
+        with writing(resolved):
+            OmegaConf.save(config, resolved)
+        with read_write(hydra):  # Lightning puts it between quotation marks
+            quoted = QuotedString(str(run_dir), Quote.double).with_quotes()
+            hydra.run.dir = quoted[1:-1]
+        start = ["--config-path", str(record), "--config-name", RESOLVED]
+        if hydra.job.chdir:
+            start.append("hydra.job.chdir=true")
+        with _started_by(f"danet_lightning.{name}", start):
+            yield
+
+
+@contextmanager
+def _started_by(module: str, arguments: list[str]) -> Iterator[None]:
+    """Let Lightning start other processes by a command line; end them and undo what they needed."""
+    main = sys.modules["__main__"]
+    before = (sys.argv[1:], main.__spec__, {key: os.environ.get(key) for key in LEFT})
+    sys.argv[1:] = arguments
+    main.__spec__ = importlib.util.find_spec(module)  # a launcher has its own
+    patience = PATIENCE
+    try:
+        yield
+    except Exception:
+        patience = PATIENCE / 10  # for what they have to say of it
+        raise
+    finally:
+        end_others(patience)
+        sys.argv[1:], main.__spec__, variables = before
+        for key, value in variables.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+
+
+def end_others(patience: float) -> None:
+    """End the job's other processes: their observer would kill a sweep with one that failed.
+
+    Args:
+        patience: seconds for those that end by themselves.
+    """
+    others: list[subprocess.Popen[bytes]] = []
+    for thread in threading.enumerate():
+        watched = getattr(thread, "_child_processes", [])  # Lightning's observer's
+        others += watched
+        watched.clear()
+    deadline = time.monotonic() + patience
+    for process in others:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for_first() -> None:
+    """Let the first process notice a failure here, before its observer sees an exit code."""
+    if rank() and not started_outside():
+        time.sleep(PATIENCE)

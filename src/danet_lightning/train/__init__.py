@@ -1,0 +1,1 @@
+"""`train`: fit a network, then evaluate its best checkpoint."""

@@ -1,0 +1,176 @@
+"""Training of a segmentation network.
+
+B: images, C: classes, H, W: pixels.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from danet_lightning.errors import RequestError
+from danet_lightning.evaluate.module import EvaluationModule
+from danet_lightning.models.segmenter import EvaluationProtocol, normalize
+from danet_lightning.train.losses import labelled_pixels
+
+
+class SegmentationModule(EvaluationModule):
+    """The authors' training: summed losses, poly learning rate, a faster head.
+
+    The network returns {"fused": (B, C, H, W) logits, ...}; its parameters outside `backbone`
+    are the head.
+
+    Args:
+        net: as in EvaluationModule.
+        classes: as in EvaluationModule.
+        mean: as in EvaluationModule.
+        std: as in EvaluationModule.
+        protocol: as in EvaluationModule.
+        loss: (outputs, mask) -> {name: scalar}; their sum is minimised.
+        optimizer: parameter groups -> optimizer; its lr is the backbone's.
+        head_lr_factor: learning rate of the head over the backbone's.
+        poly_power: the learning rate is lr * (1 - iteration / total)^power.
+        eta_min: where it ends instead of at 0, in every group: (lr - eta_min) takes lr's place
+            and eta_min is added (MMSegmentation's schedule).
+        decay_gamma: whether weight decay applies to the branches' gamma too.
+        seed: of dropout, which is a function of (seed, epoch, batch, process).
+
+    Raises:
+        TypeError: protocol or loss cannot be called as they have to be.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        protocol: EvaluationProtocol,
+        loss: nn.Module,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        head_lr_factor: PositiveFloat = 10.0,
+        poly_power: NonNegativeFloat = 0.9,
+        eta_min: NonNegativeFloat = 0.0,
+        decay_gamma: bool = True,
+        seed: NonNegativeInt = 0,
+    ) -> None:
+        super().__init__(net, classes, mean, std, protocol)
+        _check_loss(loss)
+        self.loss = loss
+        self.optimizer = optimizer
+        self.head_lr_factor = head_lr_factor
+        self.poly_power = poly_power
+        self.eta_min = eta_min
+        self.decay_gamma = decay_gamma
+        self.seed = seed
+        self._shares: list[Tensor] = []  # labelled shares of the batches of this step
+
+    def setup(self, stage: str) -> None:
+        """Share batch statistics between GPUs, as the paper does; on CPU it does not exist."""
+        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
+            self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
+
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Draw from a stream of this batch's own, so that nothing depends on what ran before."""
+        key = (self.trainer.current_epoch, batch_idx, self.global_rank)
+        state = np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """One forward pass: the sum of the outputs' losses."""
+        outputs = self.net(normalize(batch["image"], self.mean, self.std))
+        terms: dict[str, Tensor] = self.loss(outputs, batch["mask"])
+        total = torch.stack(list(terms.values())).sum()
+        self.log("train/loss", total.detach(), logger=False)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self._record_step(total, terms)
+        if self.trainer.accumulate_grad_batches == 1:
+            return total
+        self._shares.append(labelled_pixels(batch["mask"]) / batch["mask"].numel())
+        return total * self._shares[-1]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Make the accumulated gradient that of the mean over all labelled pixels of the step.
+
+        Lightning averages over the batches of a step, however many labels each of them has.
+        """
+        if self._shares:
+            mean = torch.stack(self._shares).mean().clamp(min=1e-6)
+            torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], mean)
+            self._shares = []
+
+    def _record_step(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:
+        step = self.trainer.global_step
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every == 0 or (step + 1) % every:
+            return
+        names = ["train/loss", *(f"train/loss/{name}" for name in terms)]
+        # each process has the share of its own pixels
+        values = torch.stack([total, *terms.values()]).detach()
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        row = dict(zip(names, values.tolist(), strict=True))
+        row |= {f"gamma/{name}": gamma.item() for name, gamma in self._gammas().items()}
+        self.record(row | {"lr/backbone": self.trainer.optimizers[0].param_groups[0]["lr"]}, step)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """SGD groups for backbone, head and gamma; poly schedule over every iteration."""
+        try:
+            optimizer = self.optimizer(self._parameter_groups())
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"optimizer: {error}") from error
+        if not isinstance(optimizer, Optimizer):
+            raise RequestError(f"optimizer: makes a {type(optimizer).__name__}, not an Optimizer")
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("lr_factor")
+        schedule = LambdaLR(
+            optimizer, [self._poly(group["lr"]) for group in optimizer.param_groups]
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _poly(self, lr: float) -> Callable[[int], float]:
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        floor = self.eta_min / lr if lr else 1.0
+        return lambda i: floor + (1 - floor) * (1 - min(i, total) / total) ** self.poly_power
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the file say what it is: configuration, classes, palette, normalisation."""
+        checkpoint["danet_lightning"] = self.metadata
+
+    def _gammas(self) -> dict[str, Tensor]:
+        branches = {"pam": "position_attention", "cam": "channel_attention"}
+        found = {key: getattr(self.net, name, None) for key, name in branches.items()}
+        return {key: branch.gamma for key, branch in found.items() if branch is not None}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        groups: dict[str, list[nn.Parameter]] = {"backbone": [], "head": [], "gamma": []}
+        for name, parameter in self.net.named_parameters():
+            if name.endswith("gamma"):
+                groups["gamma"].append(parameter)
+            else:
+                groups["backbone" if name.startswith("backbone.") else "head"].append(parameter)
+        options: dict[str, dict[str, float]] = {
+            "backbone": {"lr_factor": 1.0},
+            "head": {"lr_factor": self.head_lr_factor},
+            "gamma": {"lr_factor": self.head_lr_factor},
+        }
+        if not self.decay_gamma:
+            options["gamma"]["weight_decay"] = 0.0
+        return [{"params": p, **options[name]} for name, p in groups.items() if p]
+
+
+def _check_loss(loss: Any) -> None:
+    """Refuse what cannot be called as a loss is, before the first batch is read."""
+    try:
+        inspect.signature(getattr(loss, "forward", loss)).bind("outputs", "mask")
+    except TypeError as error:
+        raise TypeError(f"loss {loss!r} cannot be called with (outputs, mask): {error}") from error

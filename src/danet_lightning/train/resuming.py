@@ -1,0 +1,227 @@
+"""Where a run goes on from, and whether it may."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from danet_lightning.checkpoints import loading as checkpoint
+from danet_lightning.errors import RequestError
+
+log = logging.getLogger(__name__)
+
+# Everything in the configuration makes the numbers of a training, but this.
+FREE = (
+    # where something lies; the content of the data is compared by itself
+    *("run_dir", "sweep_dir", "ckpt_path", "logger"),
+    *("callbacks.*.run_dir", "callbacks.*.dirpath"),
+    *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file", "sbd_root")),
+    # how fast it is read and shown, and how often it is told
+    *(f"dataset.{key}" for key in ("workers", "cache", "cache_dir")),
+    *("callbacks.progress", "callbacks.pictures", "callbacks.last", "callbacks.finite_loss"),
+    *("protocol.window_batch", "trainer.log_every_n_steps", "trainer.profiler"),
+    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.default_root_dir"),
+    # how long it goes on
+    *(f"trainer.{limit}_{unit}" for limit in ("min", "max") for unit in ("epochs", "steps")),
+    "trainer.max_time",
+    "backbone.pretrained",  # the checkpoint has better weights
+    # what stands elsewhere as well
+    *("dataset.seed", "dataset.batch_size", "model.backbone", "model.num_classes"),
+    *(f"module.{key}" for key in ("loss", "optimizer", "head_lr_factor", "protocol", "seed")),
+)
+# May change, and the numbers then agree to rounding, no longer to the last bit.
+ROUNDING = tuple(f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes"))
+ANEW = "start anew with another run_dir, or take only its weights with init_from=..."
+
+
+def find(ckpt_path: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint to go on from and its content; None for a new training.
+
+    Args:
+        ckpt_path: "auto" goes on with what the run folder holds, if anything; None starts anew.
+        run_dir: of the run.
+
+    Raises:
+        RequestError: the checkpoint cannot be resumed, or a new run would overwrite an old one.
+    """
+    found = sorted(run_dir.glob("*.ckpt"), key=lambda path: -path.stat().st_mtime)
+    if ckpt_path is None:
+        if found:
+            raise RequestError(
+                f"run_dir: {run_dir} holds a training already. Go on with it by ckpt_path=auto, "
+                "or choose another run_dir."
+            )
+        return None
+    if ckpt_path != "auto":
+        return Path(ckpt_path), _resumable(Path(ckpt_path))
+    reasons = []
+    for path in sorted(found, key=lambda path: path.name != "last.ckpt"):  # then the newest
+        try:
+            content = _resumable(path)
+        except RequestError as error:
+            log.warning(f"{error} Trying the next checkpoint of {run_dir}.")
+            reasons.append(str(error))
+            continue
+        if reasons:
+            log.warning(f"Going on from {path}, step {content['global_step']}.")
+        return path, content
+    if reasons:
+        raise RequestError(
+            f"run_dir: no checkpoint of {run_dir} can be read: {' '.join(reasons)} Choose another "
+            "run_dir, or delete them to start anew."
+        )
+    return None
+
+
+def _resumable(path: Path) -> dict[str, Any]:
+    content = checkpoint.read(path)
+    if not {"loops", "rows"} <= set(content):
+        raise RequestError(
+            f"ckpt_path: {path} holds weights without the state of a training, as convert writes "
+            "them, so there is nothing to resume. Start from its weights with init_from=..., "
+            "evaluate it, or predict."
+        )
+    if "train" not in content.get("data", ()):
+        raise RequestError(
+            f"ckpt_path: {path} was written by an earlier version, and does not say on which "
+            "images. Start from its weights with init_from=..., or go on with that version."
+        )
+    return content
+
+
+def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    """Compare what a checkpoint says of its training with the one that is asked for.
+
+    Args:
+        then: the facts in the checkpoint, see `provenance.metadata`.
+        now: those of this run.
+        path: of the checkpoint.
+
+    Raises:
+        RequestError: they differ in something that makes the numbers; with each key and value.
+    """
+    before, after = (
+        {"classes": facts["classes"]} | _flat(facts["config"]) for facts in (then, now)
+    )
+    if after.get("init_from") is None:  # the weights are in the checkpoint
+        after["init_from"] = before.get("init_from")
+    told = {
+        key: f"  {key}: {before.get(key, 'not set')} in the checkpoint, "
+        f"{after.get(key, 'not set')} now"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key) and not _is_below(key, FREE)
+    }
+    refused = [text for key, text in told.items() if not _is_below(key, ROUNDING)]
+    if refused:
+        raise RequestError(
+            f"ckpt_path: the training of {path} cannot go on, because it was another one:\n"
+            + "\n".join(refused)
+            + f"\nTake these back, {ANEW}"
+        )
+    told |= {
+        name: f"  {name} {version} in the checkpoint, {now['versions'].get(name)} now"
+        for name, version in then["versions"].items()
+        if version != now["versions"].get(name)
+    }
+    if told:
+        log.warning(
+            "The training goes on elsewhere, so its numbers agree to rounding with those of a run "
+            "that stayed, and not to the last bit:\n" + "\n".join(told.values())
+        )
+
+
+def refuse_other_data(then: Mapping[str, Tensor], datamodule: Any, path: Path) -> None:
+    """Compare the images and labels of a checkpoint's training with those there are.
+
+    Args:
+        then: the digests of each split, see `data.digest`.
+        datamodule: of this run.
+        path: of the checkpoint.
+
+    Raises:
+        RequestError: they are others; with their number and the first of them.
+    """
+    for split, old in then.items():
+        new = datamodule.digests(split)
+        if torch.equal(old, new):
+            continue
+        told = f"had {len(old)} images in '{split}', and there are {len(new)}"
+        if len(old) == len(new):
+            others = (old != new).any(1).nonzero().flatten().tolist()
+            told = (
+                f"had other images or labels in '{split}': {len(others)} of {len(new)} are not the "
+                f"same in name and content, the first is {datamodule.source(split).name(others[0])}"
+            )
+        raise RequestError(
+            f"dataset: the training of {path} {told}. Give it the files it began with, {ANEW}"
+        )
+
+
+def refuse_without_best(content: Mapping[str, Any], path: Path, run_dir: Path) -> None:
+    """Refuse to train to an end whose result is lost already.
+
+    Raises:
+        RequestError: the best checkpoint so far, in the same folder, cannot be read.
+    """
+    if path.resolve().parent != run_dir.resolve():
+        return  # its best starts afresh
+    for state in content["callbacks"].values():
+        if not state.get("best_model_path"):
+            continue
+        best = run_dir / Path(state["best_model_path"]).relative_to(state["dirpath"])
+        try:
+            checkpoint.read(best)
+        except RequestError as error:
+            raise RequestError(
+                f"run_dir: {path} goes on from step {content['global_step']}, but the best "
+                f"checkpoint until then, by which the training ends, cannot be read. {error} Put "
+                f"it back from a copy, or look for a new best in another folder: ckpt_path={path} "
+                "run_dir=..."
+            ) from error
+
+
+def refuse_shorter(content: Mapping[str, Any], trainer: Mapping[str, Any], path: Path) -> None:
+    """Lightning would fail where fewer epochs or steps are asked for than were done.
+
+    Raises:
+        RequestError: with both numbers.
+    """
+    progress = content["loops"]["fit_loop"]["epoch_progress"]["current"]
+    done = {"max_epochs": progress["completed"], "max_steps": content["global_step"]}
+    for key, count in done.items():
+        limit = trainer.get(key)
+        if isinstance(limit, int) and 0 <= limit < count:
+            raise RequestError(
+                f"trainer.{key}={limit}: the training of {path} has done {count} already. Give "
+                f"at least that, or {ANEW}"
+            )
+
+
+def is_finished(run_dir: Path, trainer: Mapping[str, Any]) -> bool:
+    """Whether the run folder holds the result of as long a training as is asked for."""
+    try:
+        results = json.loads((run_dir / "results.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(results.get("trained") == duration(trainer))
+
+
+def duration(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """What limits a training."""
+    return {key: trainer.get(key) for key in ("max_epochs", "max_steps", "max_time")}
+
+
+def _is_below(key: str, nodes: Sequence[str]) -> bool:
+    return any(fnmatch(key, node) or fnmatch(key, f"{node}.*") for node in nodes)
+
+
+def _flat(node: Any, key: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {key: node}
+    parts = [_flat(value, f"{key}.{name}" if key else name) for name, value in node.items()]
+    return {name: value for part in parts for name, value in part.items()}

@@ -1,0 +1,97 @@
+"""Train a network: build what the configuration describes, fit, evaluate the best checkpoint."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import wandb
+from lightning import Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from danet_lightning.checkpoints import loading
+from danet_lightning.checkpoints.metadata import dataset_facts, facts_for_module, metadata
+from danet_lightning.config.building import build, request_errors, run_errors
+from danet_lightning.config.trainer import build_trainer, leave_on_sigterm, precision, quiet
+from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.disk.writing import write_atomically
+from danet_lightning.evaluate.module import EvaluationModule
+from danet_lightning.evaluate.results import report, track
+from danet_lightning.models.segmenter import Network
+from danet_lightning.processes.group import join_group, leave_group
+from danet_lightning.train import resuming
+from danet_lightning.train.initialization import initialize
+from danet_lightning.train.last_checkpoint import LastCheckpoint
+from danet_lightning.train.lightning_state import use_exact_loops
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig, run_dir: Path) -> None:
+    """Train, or go on with a training, then evaluate the best checkpoint and report it."""
+    quiet()
+    leave_on_sigterm()
+    seed_everything(config.seed, workers=True, verbose=False)
+    with request_errors():
+        found = resuming.find(config.ckpt_path, run_dir)
+        config.trainer.precision = precision(config.trainer, found and found[1])
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        datamodule: SegmentationDataModule = build(config, "dataset", SegmentationDataModule)
+        facts = metadata(plain, dataset_facts(datamodule))
+        resumed, step = None, 0
+        if found:
+            resumed, content = found
+            step = content["global_step"]
+            resuming.refuse_differences(content["danet_lightning"], facts, resumed)
+            resuming.refuse_shorter(content, plain["trainer"], resumed)
+            resuming.refuse_other_data(content["data"], datamodule, resumed)
+            resuming.refuse_without_best(content, resumed, run_dir)
+        if resumed and resuming.is_finished(run_dir, plain["trainer"]):
+            print(f"{run_dir} is finished; its numbers are in results.json. To train longer, raise "
+                  "trainer.max_epochs; to train anew, choose another run_dir.")  # fmt: skip
+            return
+        module = build_module(config, facts, is_resumed=resumed is not None)
+        if resumed and "tensorboard" in config.logger:
+            config.logger.tensorboard.purge_step = step
+        trainer = build_trainer(config, logger=config.logger)
+    use_exact_loops(trainer)
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
+    if trainer.is_global_zero:
+        text = OmegaConf.to_yaml(config, resolve=True).encode()
+        write_atomically(run_dir / "config.yaml", lambda file: file.write(text))
+        (run_dir / "results.json").unlink(missing_ok=True)  # of a shorter training
+    track(trainer, module)
+    join_group(trainer)
+    try:
+        with run_errors():
+            trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
+            best = best_checkpoint(trainer)
+            if best:
+                loading.read(best)  # says what is wrong with it
+            trainer.validate(module, datamodule, ckpt_path=best, verbose=False, weights_only=True)
+        trained = resuming.duration(plain["trainer"])
+        report(trainer, module, run_dir, best or "the weights as they are", trained=trained)
+    finally:
+        wandb.finish()  # or the next job of a sweep would write into this run
+        leave_group()
+
+
+def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) -> EvaluationModule:
+    """The network, its loss and its optimizer, with the weights that the request asks for."""
+    options: dict[str, Any] = {"num_classes": len(facts["classes"])}
+    if (is_resumed or config.init_from) and "pretrained" in config.backbone:
+        options["backbone"] = {"pretrained": False}  # a file has better ones
+    net = build(config, "model", Network, **options)
+    if config.init_from and not is_resumed:
+        log.info(initialize(net, config.init_from))
+    module: EvaluationModule = build(
+        config, "module", EvaluationModule, net=net, **facts_for_module(facts)
+    )
+    module.metadata = facts
+    return module
+
+
+def best_checkpoint(trainer: Trainer) -> str | None:
+    """Path of the best checkpoint; None when nothing was trained (trainer.max_epochs=0)."""
+    paths = [getattr(callback, "best_model_path", "") for callback in trainer.checkpoint_callbacks]
+    return next(filter(None, paths), None)

@@ -1,0 +1,327 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from danet_lightning.errors import RequestError, RunError
+from danet_lightning.evaluate.protocols import MultiView
+from danet_lightning.predict import run as command
+from danet_lightning.predict.plan import jobs_of, plan
+from danet_lightning.predict.writing import choose_device, predict_images, prepare_output
+
+CPU = torch.device("cpu")
+
+
+class StrongestColor(torch.nn.Module):
+    """A network whose prediction anybody can tell: which of red, green and blue is largest."""
+
+    classes = ("red", "green", "blue")
+    palette = ([255, 0, 0], [10, 200, 30], [0, 0, 201])
+    mean = (0.0, 0.0, 0.0)
+    std = (1.0, 1.0, 1.0)
+    protocol = MultiView()
+
+    def predict_logits(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+def draw(path: Path, seed: int = 0, height: int = 5, width: int = 7) -> np.ndarray:
+    """Write a picture without ties between its channels; return its pixels."""
+    pixels = np.random.default_rng(seed).permuted(
+        np.arange(3 * height * width, dtype=np.uint8).reshape(height, width, 3), axis=None
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def relative(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_index_png_and_overlay(tmp_path: Path) -> None:
+    pixels = draw(tmp_path / "ein Bild ä.png")
+    (job,) = plan(str(tmp_path / "ein Bild ä.png"), str(tmp_path / "out"))[0]
+    assert predict_images(StrongestColor(), [job], CPU, opacity=0.25) == ([], 0)
+
+    with Image.open(tmp_path / "out" / "ein Bild ä.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (7, 5))
+        np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1))
+        palette = mask.getpalette()
+    assert palette[:9] == [255, 0, 0, 10, 200, 30, 0, 0, 201]
+    assert palette[9:] == [0] * (768 - 9)
+
+    with Image.open(tmp_path / "out" / "ein Bild ä_overlay.png") as picture:
+        drawn = np.asarray(picture)
+    colors = np.array(StrongestColor.palette)[pixels.argmax(-1)]
+    np.testing.assert_array_equal(drawn, np.rint(0.75 * pixels + 0.25 * colors))
+
+
+def test_predictions_have_the_size_that_a_viewer_shows(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lying on its left side
+    pixels = draw(tmp_path / "in" / "a.png")
+    Image.fromarray(pixels).save(tmp_path / "in" / "a.png", exif=exif)
+    predict_images(StrongestColor(), plan(str(tmp_path / "in"), str(tmp_path / "out"))[0], CPU)
+    with Image.open(tmp_path / "out" / "a.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1).T[:, ::-1])
+        assert not mask.getexif()  # or a viewer would turn it once more
+    with Image.open(tmp_path / "out" / "a_overlay.png") as drawn:
+        assert drawn.size == (5, 7)
+
+
+def test_pixels_of_a_data_set_are_predicted_as_they_are_stored(tmp_path: Path) -> None:
+    """Like the labels that they are compared with."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = draw(tmp_path / "in" / "a.tif")
+    for name in ("a.png", "b.tif"):
+        Image.fromarray(pixels).save(tmp_path / "in" / name, exif=exif)
+    jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
+    assert predict_images(StrongestColor(), jobs, CPU, upright=False) == ([], 2)
+    for job in jobs:
+        with Image.open(job.mask) as mask:
+            np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1))
+    assert predict_images(StrongestColor(), jobs, CPU) == ([], 2)
+    with Image.open(jobs[0].mask) as mask:
+        assert mask.size == (5, 7)
+
+
+def test_images_that_are_not_read_are_named_and_take_no_names(tmp_path: Path) -> None:
+    """A camera's pairs of JPEG and raw file keep the JPEG's name."""
+    draw(tmp_path / "in" / "a.png")
+    draw(tmp_path / "in" / "none.png").tobytes()
+    (tmp_path / "in" / "none.png").rename(tmp_path / "in" / "none")
+    for name in ("a.DNG", "a.HEIC", "notes.txt", "Thumbs.db"):
+        (tmp_path / "in" / name).write_bytes(b"II*\0")
+    (tmp_path / "in" / "notes.txt").write_text("notes")
+    (tmp_path / "in" / "Thumbs.db").write_text("")
+    (tmp_path / "in" / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    jobs, others = plan(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert others == {".txt": 1, ".db": 1}
+    skipped, _ = predict_images(StrongestColor(), jobs, CPU)
+    assert relative(tmp_path / "out") == {
+        "a.png", "a_overlay.png", "none.png", "none_overlay.png",
+    }  # fmt: skip
+    assert [text.partition(" cannot be read as an image: it is ")[::2] for text in skipped] == [
+        (f"{tmp_path}/in/a.DNG", "a camera's raw file, which is not read; save it as JPEG or PNG"),
+        (f"{tmp_path}/in/a.HEIC", "HEIC, which is not read; save it as JPEG or PNG"),
+    ]
+
+
+def test_a_name_too_long_for_its_prediction_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    for name in ("b.png", f"{250 * 'a'}.png"):
+        draw(tmp_path / "in" / name)
+    jobs, _ = plan(str(tmp_path / "in"), str(tmp_path / "out"))
+    (message,), _ = predict_images(StrongestColor(), jobs, CPU)
+    assert message.endswith(
+        "has so long a name that its prediction cannot have it; rename the image"
+    )
+    assert relative(tmp_path / "out") == {"b.png", "b_overlay.png"}
+
+
+def test_names_that_are_no_utf_8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xfcro")
+    draw(tmp_path / "a.png").tobytes()
+    (tmp_path / "a.png").rename(tmp_path / f"{name}.png")
+    (tmp_path / f"{name}2.png").touch()
+    jobs, _ = plan(str(tmp_path), str(tmp_path / "out"))
+    assert len(predict_images(StrongestColor(), jobs, CPU).skipped) == 1
+    assert relative(tmp_path / "out") == {f"{name}.png", f"{name}_overlay.png"}
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("b.png")
+    (message,), _ = predict_images(
+        StrongestColor(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU
+    )
+    assert "b.png cannot be read as an image: Too many levels of symbolic links" in message
+
+
+def test_predictions_of_a_split_share_no_file_and_overwrite_no_image(tmp_path: Path) -> None:
+    images = [(tmp_path / f"{name}.jpg", Path(f"{name}.jpg")) for name in ("x", "x_overlay", "y.b")]
+    jobs = jobs_of(images, tmp_path / "out")
+    written = [path for job in jobs for path in (job.mask, job.overlay)]
+    assert len({*written}) == len(written)
+    assert jobs[2].mask == tmp_path / "out" / "y.b.png"
+    with pytest.raises(RequestError, match=r"would overwrite the image .*z\.png"):
+        jobs_of([(tmp_path / "z.png", Path("z.png"))], tmp_path)
+
+
+def test_unreadable_images_are_named_and_the_rest_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("1.png", "2.png", "3.png", "4.png"):
+        draw(tmp_path / "in" / name)
+    (tmp_path / "in" / "1.png").write_bytes(b"")
+    content = (tmp_path / "in" / "3.png").read_bytes()
+    (tmp_path / "in" / "3.png").write_bytes(content[: len(content) // 2])
+    jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
+    skipped, _ = predict_images(StrongestColor(), jobs, CPU)
+    assert relative(tmp_path / "out") == {"2.png", "2_overlay.png", "4.png", "4_overlay.png"}
+    assert [message.split(" cannot")[0] for message in skipped] == [
+        str(tmp_path / "in" / "1.png"),
+        str(tmp_path / "in" / "3.png"),
+    ]
+    progress = capsys.readouterr().err
+    assert all(f"skipped: {message}" in progress for message in skipped)
+    assert "4/4" in progress
+    assert "image/s" in progress
+
+
+def test_an_image_too_large_for_the_device_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(StrongestColor):
+        def predict_logits(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError
+
+    draw(tmp_path / "a.png")
+    (message,), _ = predict_images(Full(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU)
+    assert "a.png of 7 x 5 pixels does not fit into the memory of cpu" in message
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.jpg", "sub/a.jpg"], ["a", "sub/a"]),
+        (["a.jpg", "a.png", "b.png"], ["a.jpg", "a.png", "b"]),
+        (["a.png", "a_overlay.png"], ["a.png", "a_overlay.png"]),
+        (["A.jpg", "a.png"], ["A.jpg", "a.png"]),  # one file where case does not count
+        (["a.jpg", "a.jpg.png", "a.png"], ["a.jpg", "a.jpg.png", "a.png"]),
+        (["a.v1.jpg", "a.v2.jpg"], ["a.v1", "a.v2"]),
+    ],
+)
+def test_no_two_images_share_an_output(
+    tmp_path: Path, names: list[str], expected: list[str]
+) -> None:
+    for name in names:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    out = tmp_path / "out"
+    jobs = plan(str(tmp_path / "in"), str(out))[0]
+    assert [job.image.relative_to(tmp_path / "in").as_posix() for job in jobs] == names
+    assert [job.mask for job in jobs] == [out / f"{name}.png" for name in expected]
+    assert [job.overlay for job in jobs] == [out / f"{name}_overlay.png" for name in expected]
+
+
+def test_sub_folders_are_kept_for_a_pattern_too(tmp_path: Path) -> None:
+    draw(tmp_path / "in [1]" / "x" / "a.png")
+    draw(tmp_path / "in [1]" / "y" / "a.png")
+    jobs = plan(f"{tmp_path}/in [[]1]/*/a.png", str(tmp_path / "out"))[0]
+    assert [job.mask.relative_to(tmp_path / "out").as_posix() for job in jobs] == [
+        "in [1]/x/a.png",
+        "in [1]/y/a.png",
+    ]
+    predict_images(StrongestColor(), jobs, CPU)
+    assert "in [1]/y/a_overlay.png" in relative(tmp_path / "out")
+
+
+def test_earlier_predictions_inside_the_input_are_not_read(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    for _ in range(2):
+        jobs = plan(str(tmp_path), str(tmp_path / "predictions"))[0]
+        assert [job.image.name for job in jobs] == ["a.png"]
+        predict_images(StrongestColor(), jobs, CPU)
+
+
+def test_output_may_be_a_folder_above_the_input(tmp_path: Path) -> None:
+    draw(tmp_path / "photos" / "a.jpg")
+    (job,) = plan(str(tmp_path / "photos"), str(tmp_path))[0]
+    assert job.mask == tmp_path / "a.png"
+
+
+@pytest.mark.parametrize("request_", ["{}/a.png", "{}/*.png", "{}", "{}/../photos"])
+def test_the_input_is_never_overwritten(tmp_path: Path, request_: str) -> None:
+    folder = tmp_path / "photos"
+    draw(folder / "a.png")
+    with pytest.raises(RequestError, match="Choose another folder"):
+        plan(request_.format(folder), str(folder))
+
+
+def test_output_holding_every_image_is_refused(tmp_path: Path) -> None:
+    draw(tmp_path / "x" / "a.png")
+    with pytest.raises(RequestError, match="holds all 1 images of the input"):
+        plan(f"{tmp_path}/*/a.png", str(tmp_path / "x"))
+
+
+def test_unwritable_output(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RequestError, match=r"output=.*file.* cannot be written"):
+            prepare_output(str(output))
+    with pytest.raises(RequestError, match="output is empty"):
+        plan(str(tmp_path), "")
+    prepare_output(str(tmp_path / "new" / "folder"))
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder no user can write to")
+def test_output_that_exists_and_is_read_only() -> None:
+    with pytest.raises(RequestError, match="output=/proc/self cannot be written"):
+        prepare_output("/proc/self")
+
+
+def test_output_that_becomes_unwritable(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    jobs = plan(str(tmp_path), str(tmp_path / "out"))[0]
+    (tmp_path / "out").touch()
+    with pytest.raises(RunError, match=r"out/a\.png: the images before .* are done, this one"):
+        predict_images(StrongestColor(), jobs, CPU)
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 1.5, float("nan")])
+def test_opacity_out_of_range(opacity: float) -> None:
+    with pytest.raises(RequestError, match="from 0"):
+        predict_images(StrongestColor(), [], CPU, opacity)
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("gpu", "cuda:99"):
+        with pytest.raises(RequestError, match=f"device={name} cannot be used"):
+            choose_device(name)
+
+
+def test_the_command_ends_with_1_after_a_skipped_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = {"_target_": "danet_lightning.evaluate.protocols.MultiView"}
+    content = {"danet_lightning": {"config": {"protocol": node}}}
+    monkeypatch.setattr("danet_lightning.checkpoints.loading.read", lambda _: content)
+    monkeypatch.setattr("danet_lightning.checkpoints.loading.restore", lambda *_: StrongestColor())
+    draw(tmp_path / "in" / "a.png")
+    request = {
+        "ckpt_path": "best.ckpt",
+        "input": str(tmp_path / "in"),
+        "output": str(tmp_path / "out"),
+        "protocol": {},
+        "dataset": {},
+        "format": {},
+        "device": "cpu",
+        "devices": 1,
+        "opacity": 0.5,
+        "trusted": [],
+    }
+    command.predict(OmegaConf.create(request), tmp_path)
+    assert "1 of 1 images segmented" in capsys.readouterr().out
+    (tmp_path / "in" / "b.png").touch()
+    (tmp_path / "in" / "a.xml").touch()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(draw(tmp_path / "in" / "a.png")).save(tmp_path / "in" / "a.png", exif=exif)
+    with pytest.raises(SystemExit) as ended:
+        command.predict(OmegaConf.create(request), tmp_path)
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert "1 of 2 images segmented" in said.out
+    assert "1 were turned upright by their EXIF orientation" in said.out
+    assert "1 other files passed over: 1 .xml" in said.out
+    assert "1 skipped:" in said.err

@@ -1,0 +1,177 @@
+"""Run our commands as a user types them, without the 15 s of imports that each would cost.
+
+A process that has imported everything heavy is forked for each command (multiprocessing's
+forkserver), and the fork runs `python -m danet_lightning.<verb>` to its end. A variable that is
+read when Python starts or a module is imported (PYTHONHASHSEED, MPLBACKEND) is the test process's.
+What a command starts itself, as Lightning does with the other ranks, are real processes.
+"""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+import weakref
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["preloaded"])
+ADDRESS = "DANET_FORKSERVER"
+
+
+def find_server() -> None:
+    """Start the server at once, or use that of the process which hands the tests out."""
+    server = forkserver._forkserver
+    if ADDRESS in os.environ:
+        server._forkserver_address = os.environ[ADDRESS]
+        server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)  # it is kept by the other
+        server.ensure_running = lambda: None
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        server.ensure_running()
+    os.environ[ADDRESS] = server._forkserver_address
+
+
+if not hasattr(multiprocessing.current_process(), "_inheriting"):  # a child that imports this file
+    find_server()
+
+
+class Running:
+    """A command that runs; the leader of its process group, so `os.killpg` is Ctrl-C's reach."""
+
+    def __init__(self, verb: str, *arguments: str, cwd: Path, environment: dict[str, str]) -> None:
+        module = f"danet_lightning.{verb}"
+        self.arguments = [sys.executable, "-m", module, *arguments]
+        self.folder = tempfile.TemporaryDirectory(prefix="danet-command-")
+        outputs = [Path(self.folder.name, name) for name in ("stdout", "stderr")]
+        self.stdout, self.stderr = outputs
+        for output in outputs:
+            output.touch()
+        self.process = SERVER.Process(
+            target=_run, args=(module, arguments, str(cwd), environment, outputs)
+        )
+        self.process.start()
+        self.pid: int = self.process.pid
+
+    def poll(self) -> int | None:
+        """The exit code as `subprocess` gives it, None while it runs."""
+        return self.process.exitcode
+
+    def wait(self, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+        """Wait for the end and clean up; one that takes longer is killed with all it started."""
+        self.process.join(timeout)
+        code = self.poll()
+        outputs = [path.read_text(encoding="utf-8") for path in (self.stdout, self.stderr)]
+        if code is None:
+            self.kill()
+            raise subprocess.TimeoutExpired(self.arguments, timeout, *outputs)
+        self.folder.cleanup()
+        return subprocess.CompletedProcess(self.arguments, code, *outputs)
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it with all that it started, and wait until it is gone."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):  # it has just begun, and leads no group yet
+                os.killpg(self.pid, signal.SIGKILL)
+            self.process.kill()
+            self.process.join()
+        self.folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+
+def danet(
+    verb: str, *arguments: str, cwd: Path, timeout: float = 300, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, with these variables beside those of this process."""
+    with start(verb, *arguments, cwd=cwd, **environment) as running:
+        return running.wait(timeout)
+
+
+def start(verb: str, *arguments: str, cwd: Path, **environment: str) -> Running:
+    """Start a command; use it in a `with`, so that no failing test leaves it running."""
+    return Running(verb, *arguments, cwd=cwd, environment={**os.environ, **environment})
+
+
+def _run(
+    module: str,
+    arguments: tuple[str, ...],
+    cwd: str,
+    environment: dict[str, str],
+    outputs: list[Path],
+) -> None:
+    """In the forked process: become what `python -m <module>` would be."""
+    os.setpgid(0, 0)
+    for number, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    multiprocessing.set_start_method(None, force=True)  # the default's again, for data loaders
+    tempfile.tempdir = None  # or TMPDIR would not be read
+    _renew_temporary_folders()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's is ignored
+    own = str(Path(__file__).parents[1])
+    named = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:] = [cwd, *filter(None, named), *(p for p in sys.path if not p.startswith(own))]
+    # after what the imported modules ignore, as if it had been there before them
+    warnings.filterwarnings("error", category=UserWarning, append=True)
+    sys.argv = ["-m", *arguments]
+    if "OMP_NUM_THREADS" in environment:
+        import torch
+
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    code = _exit_code(module)
+    threading._shutdown()  # what ends an interpreter, and not a forked child
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _renew_temporary_folders() -> None:
+    """Replace the folders that imports have made (wandb's): each command removes its own."""
+    for finalizer in list(weakref.finalize._registry):
+        made = finalizer.peek()
+        if made and isinstance(made[0], tempfile.TemporaryDirectory):
+            finalizer.detach()
+            made[0].__init__()
+
+
+def _exit_code(module: str) -> int:
+    """Run a module as the main module; the exit code that a shell would see."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        sys.stderr.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
