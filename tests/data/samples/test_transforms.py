@@ -201,10 +201,11 @@ def test_base_size_gives_images_of_any_size_the_same_short_sides(seed):
     assert np.allclose(np.quantile(found, [0.25, 0.5, 0.75]), [35, 50, 65], atol=5)
 
 
-def patches(seed: int, shape: tuple[int, int]) -> np.ndarray:
-    """Labels 0, 1, 2 and 255 in patches of 20 x 20, none of them writable."""
-    classes = np.random.default_rng(seed).choice(np.uint8([0, 0, 0, 1, 2, 255]), (5, 6))
-    labels = np.kron(classes, np.ones((20, 20), np.uint8))[: shape[0], : shape[1]].copy()
+def patches(seed: int, shape: tuple[int, int], size: int = 20) -> np.ndarray:
+    """Labels 0, 1, 2 and 255 in patches of size x size, none of them writable."""
+    grid = [side // size + 1 for side in shape]
+    classes = np.random.default_rng(seed).choice(np.uint8([0, 0, 0, 1, 2, 255]), grid)
+    labels = np.kron(classes, np.ones((size, size), np.uint8))[: shape[0], : shape[1]].copy()
     labels.flags.writeable = False  # as from a memory map
     return labels
 
@@ -232,7 +233,7 @@ def place_plainly(generator: random.Random, mask: np.ndarray, window: int, share
 def test_a_crop_is_placed_again_until_no_class_has_the_share(scale, share, seed):
     window, places_drawn = round(24 / scale), Counter()
     for draw in range(150):
-        mask = patches(seed + draw, (90, 110))
+        mask = patches(seed + draw, (90, 110), min(20, 2 * window // 3))
         generator = random.Random(seed + draw)
         (top, left), drawn = place_plainly(generator, mask, window, share)
         places_drawn[drawn] += 1
