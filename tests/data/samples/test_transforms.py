@@ -346,7 +346,7 @@ def test_importing_it_stays_off_the_network():
         "def watch(event, args):\n"
         "    if event in ('socket.connect', 'socket.getaddrinfo'): print('went online')\n"
         "sys.addaudithook(watch)\n"
-        "from danet_lightning.data import photometric, transforms\n"
+        "from danet_lightning.data.samples import photometric, transforms\n"
         "import albumentations\n"
         "print('imported')\n"
     )
