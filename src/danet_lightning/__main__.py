@@ -5,7 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from danet_lightning.config.source import nearest
+from danet_lightning.errors import nearest
 
 USAGE = "danet <verb> key=value ...      danet <verb> --help explains one"
 

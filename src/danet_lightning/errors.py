@@ -8,7 +8,7 @@ import functools
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Optional, TypeVar, get_type_hints
@@ -127,7 +127,7 @@ def argument_types(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     return types, True
 
 
-def unknown_key(name: str, known: Mapping[str, Any]) -> str:
+def unknown_key(name: str, known: Collection[str]) -> str:
     """What to say of a key that is not among the known ones."""
     return f"unknown key{nearest(name, list(known))} Known: {', '.join(known) or 'none'}"
 

@@ -131,6 +131,9 @@ def test_predict_composes(tmp_path: Path) -> None:
         (["dataset.crop_siz=[64,64]"], ["dataset.crop_siz: unknown key; did you mean crop_size?"]),
         (["+trainer.max_epoch=1"], ["trainer.max_epoch: unknown key; did you mean max_epochs?"]),
         (["+dataset.bogus=1"], ["dataset.bogus: unknown key. Known: ", "crop_size"]),
+        (["lr=0.1"], ["lr: unknown key; did you mean optimizer.lr?"]),
+        (["epochs=5"], ["epochs: unknown key; did you mean trainer.max_epochs?"]),
+        (["crop_size=[64,64]"], ["crop_size: unknown key; did you mean dataset.crop_size?"]),
         (["datset=camvid"], ["datset: unknown key; did you mean dataset?"]),
         (["dataset.crop_size=[0,64]"], ["dataset.crop_size: [0, 64]: entry 0 must be greater"]),
         (["dataset.crop_size=[64]"], ["dataset.crop_size: [64]: entry 1 is missing"]),
@@ -189,10 +192,13 @@ def test_a_wrong_request_is_refused_by_name(arguments: list[str], parts: list[st
 
 
 def test_all_problems_are_told_at_once_and_once_each() -> None:
-    told = refusal("dataset.crop_siz=[0,64]", "batch_size=0", "backbone.multi_grid=4", "seed=x")
+    told = refusal("dataset.crop_size=[0,64]", "batch_size=0", "+backbone.multi_grid=4", "seed=x")
     keys = [line.partition(":")[0] for line in told.splitlines()]
     # dataset.batch_size, dataset.seed and model.backbone are references to what is told already
-    assert keys == ["seed", "batch_size", "backbone.multi_grid", "dataset.crop_siz"]
+    assert keys == ["seed", "batch_size", "backbone.multi_grid", "dataset.crop_size"]
+    told = refusal("dataset.crop_siz=[0,64]", "batch_size=0", "optimizer.lrr=1")
+    keys = [line.partition(":")[0] for line in told.splitlines()]
+    assert keys == ["dataset.crop_siz", "optimizer.lrr"]  # what takes no imports comes first
 
 
 @pytest.mark.parametrize(
@@ -619,10 +625,12 @@ def test_conf_inside_the_package(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path}/danet_lightning/conf\n", done.stderr
 
 
-def test_checking_imports_nothing_heavy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("typo", ["optimizer.lrr=1", "lr=0.1", "datset=camvid", "backbone=resnet"])
+def test_a_typo_is_refused_before_anything_heavy_is_imported(typo: str, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom danet_lightning.config import commands, launch\n"
-        "launch.check_command_line('train', commands.TrainConfig, ['dataset=camvid'])\n"
+        f"try: launch.check_command_line('train', commands.TrainConfig, [{typo!r}])\n"
+        "except Exception: pass\nelse: raise SystemExit('not refused')\n"
         "print({'torch', 'lightning', 'albumentations', 'wandb', 'numpy'} & set(sys.modules))"
     )
     assert run("-c", code, cwd=tmp_path).stdout == "set()\n"

@@ -1,16 +1,27 @@
 """Texts on the command line: they reach the configuration as they were typed."""
 
+import re
 import shlex
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
+from omegaconf import OmegaConf
 
+from danet_lightning.config.commands import (
+    CheckConfig,
+    EvaluateConfig,
+    TrainConfig,
+    open_keys,
+    text_keys,
+)
 from danet_lightning.config.explanation import explain
-from danet_lightning.config.launch import conf_dir
-from danet_lightning.config.overrides import literal
+from danet_lightning.config.launch import check_command_line, conf_dir, validate
+from danet_lightning.config.overrides import added, literal
+from danet_lightning.config.overrides import compose as compose_job
 
 PATHS = [
     *("Größe/ä 1.png", "a[1].png", "it's.png", "007", "a,b=c.png", "木\\", "*.jpg", "a:b", "-x"),
@@ -40,7 +51,7 @@ def parsed(argument: str) -> Override:
 @pytest.mark.parametrize("path", PATHS)
 def test_paths_are_read_whole(path: str) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("predict", [literal(f"input={path}")])
+        config = compose("predict", [literal(f"input={path}", texts=["input"])])
     assert config.input == path
 
 
@@ -59,6 +70,49 @@ def test_other_texts_are_quoted_where_they_need_it() -> None:
     for text in PATHS:
         assert parsed(literal(f"logger.wandb.name=ß{text}")).value() == f"ß{text}"
     assert parsed(literal("dataset.mask_suffix= (1)")).value() == " (1)"
+
+
+TYPED = [
+    "dataset=voc2012 dataset.sbd_root=/mnt/data (1)/SBD",
+    "backbone.pretrained=/home/zoë/r.pth",
+    "dataset=camvid dataset.root=2024",
+    "dataset=camvid dataset.root=007",
+    "dataset=camvid dataset.root=1_000",
+    "dataset=camvid dataset.root=true",
+    "dataset=folder dataset.root=x dataset.classes=[a,b] dataset.images={split}",
+    "dataset=folder dataset.root=x dataset.classes=[a,b] dataset.masks=[x]",
+    "run_dir=[x]",
+    "init_from=null",
+]
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_the_annotation_says_what_is_text(line: str) -> None:
+    """Whatever Hydra would make of it, and null stays null."""
+    arguments = [
+        literal(each, texts=text_keys(TrainConfig)) for each in re.split(r" (?=[\w.]+=)", line)
+    ]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose_job("train", arguments)
+        validate(config, TrainConfig, arguments)
+    key, _, text = (
+        line.rpartition(" ")[2].partition("=")
+        if "(" not in line
+        else ("dataset.sbd_root", "=", "/mnt/data (1)/SBD")
+    )
+    assert OmegaConf.select(config, key) == (None if text == "null" else text)
+
+
+def test_a_checkpoints_nodes_take_keys_without_a_plus(tmp_path: Path) -> None:
+    nodes = open_keys(EvaluateConfig)
+    assert added("dataset.root=/data", nodes) == "++dataset.root=/data"
+    assert added("protocol.crop=[8,8]", nodes) == "++protocol.crop=[8,8]"
+    for argument in ("dataset=camvid", "+dataset.root=x", "ckpt_path=a.b", "trainer.devices=2"):
+        assert added(argument, nodes) == argument
+
+
+def test_a_list_of_one_needs_no_brackets() -> None:
+    check_command_line("check", CheckConfig, ["dataset=scenes", "splits=train"])
 
 
 def test_a_sweep_keeps_its_commas() -> None:

@@ -33,7 +33,8 @@ def check(config: DictConfig, run_dir: Path) -> None:
     """Print and write the report on the splits; exit code 1 if something is wrong."""
     with request_errors():
         data = instantiate(config.dataset, _convert_="all")
-    found = walk(data, config.splits, config.workers)
+    splits = [config.splits] if isinstance(config.splits, str) else config.splits
+    found = walk(data, splits, config.workers)
     write(found, run_dir)
     if found.errors:
         raise SystemExit(1)

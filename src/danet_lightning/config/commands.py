@@ -1,23 +1,24 @@
 """What a composed config may say: the typed top level, and its nodes against their signatures."""
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
 
-from danet_lightning.config.nodes import node_problems, unknown_key, wrong
 from danet_lightning.config.ranges import Node, OptimizerNode, TrainerNode
-from danet_lightning.config.signature import Adapter, adapter
+from danet_lightning.config.validation import node_problems
+from danet_lightning.errors import problem, unknown_key
 
 
 def _existing(path: Path) -> Path:
@@ -36,11 +37,16 @@ def _weights(path: Path) -> Path:
     return path
 
 
+def _list_of_one(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 Nodes = dict[str, Node]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
+UNIONS = (Union, UnionType)
 STATED = {"trainer": TrainerNode, "optimizer": OptimizerNode}
 
 
@@ -153,7 +159,7 @@ class CheckConfig(DataConfig):
     """The top level of `check`."""
 
     dataset: Node
-    splits: tuple[str, ...] | None
+    splits: Annotated[tuple[str, ...] | None, BeforeValidator(_list_of_one)]
     workers: PositiveInt | None
     seed: Seed
 
@@ -167,6 +173,22 @@ class PrepareConfig(DataConfig):
     root: str | None
     archives: str | None
     seed: Seed
+
+
+def text_keys(form: type[CommandConfig]) -> set[str]:
+    """Return the keys at the top level of a command that take any text, such as paths."""
+    hints = get_type_hints(form)
+    return {
+        key
+        for key, hint in hints.items()
+        if {str, Path} & {hint, *(get_args(hint) if get_origin(hint) in UNIONS else ())}
+    }
+
+
+def open_keys(form: type[CommandConfig]) -> set[str]:
+    """Return the nodes of a command that take any key: another node may be their base."""
+    hints = get_type_hints(form, include_extras=True)
+    return {key for key, hint in hints.items() if hint == dict[str, Any]}
 
 
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
@@ -184,17 +206,16 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
     return found | {key: text for key, text in _rules(config, form) if key not in found}
 
 
-@functools.cache
-def _cached(annotation: Any) -> Adapter | None:
-    return adapter(annotation)
-
-
 def _against_hint(key: str, hint: Any, value: Any) -> dict[str, str]:
     parts = {key: (hint, value)}
     if hint == Nodes and isinstance(value, Mapping):
         parts = {f"{key}.{name}": (Node, node) for name, node in value.items()}
-    told = {name: wrong(_cached(kind), part) for name, (kind, part) in parts.items()}
+    told = {name: _wrong(kind, part) for name, (kind, part) in parts.items()}
     return {name: text for name, text in told.items() if text}
+
+
+def _wrong(annotation: Any, value: Any) -> str:
+    return "" if value == "???" else problem(annotation, value)  # what is missing is told apart
 
 
 def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -203,7 +224,7 @@ def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         given = config.get(node)
         for name, hint in get_type_hints(ranges, include_extras=True).items():
             if isinstance(given, Mapping) and name in given:
-                yield f"{node}.{name}", wrong(_cached(hint), given[name])
+                yield f"{node}.{name}", _wrong(hint, given[name])
 
 
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:

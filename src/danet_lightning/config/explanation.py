@@ -10,8 +10,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from danet_lightning.config.overrides import literal
-from danet_lightning.config.source import nearest
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, nearest
 from danet_lightning.processes.launching import rank, started_outside
 
 

@@ -18,22 +18,24 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from danet_lightning.config.commands import CommandConfig, problems
+from danet_lightning.config.commands import CommandConfig, open_keys, problems, text_keys
 from danet_lightning.config.explanation import explain, refuse
 from danet_lightning.config.machine import require_working_folder, settle_in
 from danet_lightning.config.overrides import (
+    added,
     check_choices,
     compose,
     compose_common,
-    forced,
     insert,
     literal,
     points,
     quoted,
+    unknown_keys,
 )
 from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
 from danet_lightning.config.sweep import point, repetition, score, sweep
 from danet_lightning.config.terminal import protect_log, protect_output
+from danet_lightning.config.validation import restore_texts
 from danet_lightning.disk.writing import FULL, machine_errors, refusal
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.processes.launching import (
@@ -62,7 +64,11 @@ def launch(name: str, form: type[CommandConfig]) -> None:
     os.environ["MPLBACKEND"] = "agg"  # no figure is shown; a notebook's may not be importable here
     protect_output()
     is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
-    sys.argv[1:] = [literal(argument, is_sweep) for argument in sys.argv[1:]]
+    texts = text_keys(form)
+    sys.argv[1:] = [
+        literal(added(argument, open_keys(form)), is_sweep, texts=texts)
+        for argument in sys.argv[1:]
+    ]
     if rank():  # the first process leaves the records, and the log
         insert("hydra.output_subdir=null", "hydra/job_logging=none")
     started = False
@@ -76,7 +82,8 @@ def launch(name: str, form: type[CommandConfig]) -> None:
             config.run_dir = str(run_dir)
         is_point = HydraConfig.get().mode is RunMode.MULTIRUN
         with point(run_dir) if is_point else told():
-            validate(config, form)  # again: a sampling sweeper makes up its points as it goes
+            # again: a sampling sweeper makes up its points as it goes
+            validate(config, form, HydraConfig.get().overrides.task)
             own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
             settle_in()
             with own, machine_errors(run_dir), one_configuration(name, config, run_dir):
@@ -137,12 +144,18 @@ def conf_dir() -> Path:
     return next(path for path in (package / "conf", package.parents[1] / "conf") if path.is_dir())
 
 
-def validate(config: DictConfig, form: type[CommandConfig]) -> None:
-    """Check a composed config, without importing what it describes.
+def validate(config: DictConfig, form: type[CommandConfig], overrides: Sequence[str] = ()) -> None:
+    """Check a composed config; what it describes is imported for it, and not yet built.
+
+    Args:
+        config: Whose values become texts where texts were typed, as `root=2024` for a folder.
+        form: Its typed top level.
+        overrides: Of the command line.
 
     Raises:
         RequestError: All that is wrong, one line for each key.
     """
+    restore_texts(config, overrides)
     raw = OmegaConf.to_container(config, resolve=False)
     found = {key: f"a value is required: {key}=..." for key in _keys_of(raw, r"\?\?\?")}
     try:
@@ -206,10 +219,13 @@ def _check_point(
             config = compose(name, overrides)
         except HydraException as error:
             if isinstance(error.__cause__, OmegaConfBaseException):  # a key that no file sets
-                validate(compose(name, list(map(forced, overrides))), form)
+                problems = unknown_keys(name, overrides)
+                if problems:
+                    lines = [f"{key}: {text}" for key, text in problems.items()]
+                    raise RequestError("\n".join(lines)) from error
             raise
         if to_run:
-            validate(config, form)
+            validate(config, form, overrides)
             _check_run_dir(config)
         return config
     except RequestError as error:

@@ -3,7 +3,8 @@
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import hydra
@@ -13,33 +14,34 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from danet_lightning.disk.names import is_utf_8
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, unknown_key
 
-TEXTS = (  # paths and parts of names
-    *("ckpt_path", "init_from", "run_dir", "sweep_dir", "input", "output", "source"),
-    *("root", "archives", "dataset.image_suffix", "dataset.mask_suffix"),
-    *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file", "cache_dir")),
-)
 BARE = re.compile(r"[\w/\\+.$%*@?|: -]*", re.ASCII)  # what Hydra's grammar reads without quotes
 STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 
 
-def literal(argument: str, is_sweep: bool = False, quote: Quote = Quote.single) -> str:
+def literal(
+    argument: str,
+    is_sweep: bool = False,
+    quote: Quote = Quote.single,
+    texts: Collection[str] = (),
+) -> str:
     """Quote what is meant as text: Hydra's grammar has no bare ä, {split}, parentheses or 007.
 
     Args:
-        argument: One of the command line. A path is quoted whole, but in a sweep, where commas
-            divide it; any other value where Hydra cannot read it, a list in its entries.
+        argument: One of the command line. It is quoted where Hydra cannot read it, a list in its
+            entries.
         is_sweep: Whether commas divide a value.
         quote: The kind of quotation marks.
+        texts: Keys whose values are texts, and quoted whole, but in a sweep.
     """
     key, equals, value = argument.partition("=")
     if not equals or argument.startswith("-"):
         return argument
-    is_text = key.lstrip("+") in TEXTS and value not in ("", "null") and not is_sweep
+    is_text = key.lstrip("+") in texts and value not in ("", "null") and not is_sweep
     if (value[:1] in "'\"" or not is_text) and _is_read(argument):
         return argument
     is_list = value[:1] in ("[", "{") and not is_text
@@ -73,6 +75,17 @@ def _is_read(argument: str) -> bool:
     except HydraException:
         return False
     return True
+
+
+def added(argument: str, nodes: Collection[str]) -> str:
+    """Let an override add its key, if that is in a node that takes any.
+
+    Args:
+        argument: One of the command line.
+        nodes: The names of such nodes.
+    """
+    node, dot, _ = argument.partition("=")[0].partition(".")
+    return f"++{argument}" if dot and node in nodes else argument
 
 
 def insert(*overrides: str) -> None:
@@ -147,13 +160,68 @@ def check_choices(overrides: Sequence[str]) -> None:
             raise RequestError(f"{parsed.input_line}: choose from {', '.join(options)}")
 
 
+def unknown_keys(name: str, overrides: Sequence[str]) -> dict[str, str]:
+    """Name the overrides of keys that no file sets, with the key that was probably meant.
+
+    Nothing that the config describes is imported for it, so the answer comes at once.
+
+    Args:
+        name: Of the config.
+        overrides: Of one job; those that choose options of groups decide which keys there are.
+    """
+    parsed = [each for each in _parsed(overrides) if _is_value(each)]
+    lines = {each.input_line for each in parsed}
+    config = compose(name, [each for each in overrides if each not in lines])
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    problems = {}
+    for each in parsed:
+        key = str(each.key_or_group)
+        node, above = plain, ""
+        for part in key.split("."):
+            if not isinstance(node, dict) or part in node:
+                node = node[part] if isinstance(node, dict) else None
+                above = f"{above}{part}."
+                continue
+            known = [name for name in node if not name.startswith("_")]
+            addition = f" write +{each.input_line}" if "_target_" in node else ""
+            meant = _dotted_key(part, plain)
+            if get_close_matches(part, known, cutoff=0.8) or not (addition or meant):
+                problems[key] = unknown_key(part, known)
+            elif addition:
+                problems[key] = f"no file sets it;{addition}"
+            else:
+                problems[key] = f"unknown key; did you mean {meant}?"
+            break
+    return problems
+
+
+def _dotted_key(word: str, plain: Mapping[str, Any]) -> str:
+    """The key whose last word is the nearest to a word; empty when none is near."""
+    keys: dict[str, str] = {}
+
+    def walk(node: Mapping[str, Any], above: str) -> None:
+        for name, child in node.items():
+            keys.setdefault(str(name), f"{above}{name}")
+            if isinstance(child, dict):
+                walk(child, f"{above}{name}.")
+
+    walk(plain, "")
+    match = get_close_matches(word, keys, n=1)
+    return keys[match[0]] if match else ""
+
+
+def _is_value(override: Override) -> bool:
+    """Whether it changes a value, and not the choice of a group's option."""
+    loader = GlobalHydra.instance().config_loader()
+    key = str(override.key_or_group)
+    is_changed = override.type is OverrideType.CHANGE and not key.startswith("hydra")
+    return is_changed and not loader.get_group_options(key)
+
+
 def forced(override: str) -> str:
     """The override as one that may add its key, so that the schema judges it."""
-    loader = GlobalHydra.instance().config_loader()
     (parsed,) = _parsed([override])
-    key = str(parsed.key_or_group)
-    is_value = parsed.type is OverrideType.CHANGE and not loader.get_group_options(key)
-    return f"++{override}" if is_value and not key.startswith("hydra") else override
+    return f"++{override}" if _is_value(parsed) else override
 
 
 def _base(name: str, parsed: Sequence[Override]) -> DictConfig:
