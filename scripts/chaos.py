@@ -1,6 +1,6 @@
 """Kill small trainings, start them again, and compare what they leave with undisturbed ones.
 
-    python scripts/chaos.py 30 seed=7 dataset.workers=2      30 kills at random moments
+    python scripts/chaos.py 30 seed=7 data.workers=2      30 kills at random moments
     python scripts/chaos.py --events                         at every file event, in turn
     python scripts/chaos.py --events --twice --setting half  and once more after the next start
 
@@ -36,7 +36,7 @@ PRELOADED += ["torch._dynamo", "tqdm.auto"]
 TRAINING = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
     "backbone._target_=small_net.SmallNet", "dataset.train_images=8", "dataset.val_images=2",
-    "dataset.size=[32,64]", "dataset.crop_size=[32,64]", "dataset.color_jitter=0.3",
+    "dataset.size=[32,64]", "augmentation.crop_size=[32,64]", "augmentation.color_jitter=0.3",
     "trainer.log_every_n_steps=1", "logger=csv", "~callbacks.pictures",
 ]  # fmt: skip
 EVERY_STEP = "callbacks.last.every_minutes=1e-9"
@@ -56,7 +56,7 @@ SETTINGS = {
         "+trainer.val_check_interval=4", "+trainer.max_steps=5", "+trainer.limit_val_batches=2",
         "trainer.gradient_clip_val=0.5", "trainer.num_sanity_val_steps=2",
     ],
-    "workers": ["dataset.workers=2"],
+    "workers": ["data.workers=2"],
     "stopping": [
         STOP, "+callbacks.stop.monitor=val/miou", "+callbacks.stop.patience=1",
         "+callbacks.stop.mode=min", "trainer.max_epochs=5", "+trainer.min_epochs=3",

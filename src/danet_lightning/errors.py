@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, Optional, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -24,25 +23,7 @@ class RequestError(ValueError):
 
     Its message is one self-contained text that names the value, the rule and the remedy: commands
     print it without a traceback and exit with code 2.
-
-    Args:
-        text: What is wrong; with the remedy, unless that is given apart.
-        kind: One word for what is wrong with a file, by which `check` sorts its findings.
-        remedy: What to do about it; the last sentences of the message.
-        files: The files at fault, also those that the text does not name.
-
-    Attributes:
-        fact: The text without the remedy.
     """
-
-    def __init__(
-        self, text: str, kind: str = "", remedy: str = "", files: Sequence[Path] = ()
-    ) -> None:
-        super().__init__(f"{text} {remedy}".rstrip())  # one argument: it has to pass processes
-        self.fact = text
-        self.kind = kind
-        self.remedy = remedy
-        self.files = tuple(files)
 
 
 class RunError(RuntimeError):

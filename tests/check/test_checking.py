@@ -16,9 +16,9 @@ from PIL import Image
 from danet_lightning.check import report as check_report
 from danet_lightning.check import run as checking
 from danet_lightning.check.splits import Report
+from danet_lightning.data.base import DataSet, Pairs
 from danet_lightning.data.camvid import CamVid
 from danet_lightning.data.cityscapes import Cityscapes
-from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.files.source import FileSource
 from danet_lightning.data.scenes import Scenes
 from danet_lightning.data.voc2012 import Voc2012
@@ -39,7 +39,7 @@ def root(clean: Path, tmp_path: Path) -> Path:
 
 
 def walked(root: Path, splits: list[str] | None = None, workers: int = 2) -> Report:
-    data = CamVid(str(root), crop_size=(32, 32))
+    data = CamVid(str(root))
     data.images = COUNTS
     return checking.walk(data, splits, workers)
 
@@ -294,13 +294,13 @@ def test_masks_of_0_and_255_are_told_where_255_is_legal(tmp_path):
         with Image.open(path) as image:
             mask = np.where(np.array(image) > 10, 255, 0).astype(np.uint8)
         Image.fromarray(mask).save(path)
-    data = Voc2012(str(root), train_split="train", crop_size=(32, 32))
+    data = Voc2012(str(root), train_split="train")
     assert [each.kind for each in checking.walk(data).errors] == ["mask_0_255"] * 2
 
 
 def test_training_on_what_is_validated_is_told_with_its_files(tmp_path):
     root = write_voc2012(tmp_path)
-    report = checking.walk(Voc2012(str(root), train_split="trainval", crop_size=(32, 32)))
+    report = checking.walk(Voc2012(str(root), train_split="trainval"))
     (finding,) = [each for each in report.findings if each.kind == "shared_files"]
     assert (finding.splits, len(finding.files)) == (("train", "val"), 3)
     assert report.splits["train"].published == 2913
@@ -309,7 +309,7 @@ def test_training_on_what_is_validated_is_told_with_its_files(tmp_path):
 
 def test_test_labels_that_a_server_keeps_are_no_error(tmp_path):
     root = write_cityscapes(tmp_path)
-    data = Cityscapes(str(root), crop_size=(32, 32))
+    data = Cityscapes(str(root))
     report = checking.walk(data)
     (dummies,) = [each for each in report.findings if each.kind != "count"]
     assert (dummies.kind, dummies.splits) == ("all_ignored", ("test",))
@@ -321,7 +321,7 @@ def test_test_labels_that_a_server_keeps_are_no_error(tmp_path):
     assert list(report.splits) == ["val"]
 
 
-class Noise(SegmentationDataModule):
+class Noise(DataSet):
     """A user's own data set without files: three classes, labels 0..4, and a reader that fails."""
 
     classes = ("a", "b", "c")
@@ -329,8 +329,8 @@ class Noise(SegmentationDataModule):
     label_source = "noise"
     splits = ("train", "val")
 
-    def source(self, split: str) -> NoiseSource:
-        return Failing(2) if split == "train" else NoiseSource(2)
+    def pairs(self, split: str) -> Pairs:
+        return Pairs(Failing(2) if split == "train" else NoiseSource(2))
 
 
 class Failing(NoiseSource):
@@ -342,7 +342,7 @@ class Failing(NoiseSource):
 
 
 def test_a_source_without_files_is_checked_too():
-    report = checking.walk(Noise(crop_size=(32, 32)))
+    report = checking.walk(Noise())
     found = [(each.kind, each.splits, each.name) for each in report.findings]
     assert found == [
         ("unusable", ("train",), "noise_1"),
@@ -355,7 +355,7 @@ def test_a_source_without_files_is_checked_too():
 
 def test_scenes_are_clean():
     small = {"train_images": 4, "val_images": 3, "test_images": 2, "size": (36, 48)}
-    report = checking.walk(Scenes(**small, crop_size=(32, 32)))
+    report = checking.walk(Scenes(**small))
     assert report.findings == []
     assert [tally.images for tally in report.splits.values()] == [4, 3, 2]
 

@@ -30,7 +30,7 @@ from danet_lightning.train import resuming
 CLASSES = ["road", "sky", "car"]
 SCENES = {
     "_target_": "danet_lightning.data.scenes.Scenes", "train_images": 2, "val_images": 2,
-    "test_images": 2, "size": [32, 64], "crop_size": [32, 64], "cache": "none", "cache_dir": None,
+    "test_images": 2, "size": [32, 64],
 }  # fmt: skip
 BACKBONE = {"_target_": "small_net.SmallNet", "name": "resnet18", "pretrained": False}
 TRUSTED = ["small_net"]
@@ -403,7 +403,7 @@ def test_only_the_command_line_is_resolved(monkeypatch: pytest.MonkeyPatch) -> N
         ({"_target_": "os.system"}, "outside danet_lightning."),
         ({"train_images": 10**12}, "less than or equal to"),
         ({"size": [10**6, 10**6]}, "less than or equal to"),
-        ({"flip": CALL}, "wants to call os.mkdir as its dataset.flip"),
+        ({"flip": CALL}, "wants to call os.mkdir as its augmentation.flip"),
         ({"crop_size": [0, 1]}, "crop_size=[0, 1]"),
         ({"color": 1}, "color is no argument"),
         ({"scale_range": [2.0, 1.0]}, "the least scale comes first"),

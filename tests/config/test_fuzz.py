@@ -32,7 +32,8 @@ defaults:
   - override /logger: csv
 trainer: {precision: 32-true, max_epochs: 1}
 batch_size: 2
-dataset: {train_images: 2, val_images: 1, size: [32, 64], crop_size: [32, 64]}
+dataset: {train_images: 2, val_images: 1, size: [32, 64]}
+augmentation: {crop_size: [32, 64]}
 callbacks: {pictures: {count: 1}}
 backbone: {_target_: small_net.SmallNet} # a ResNet's checkpoints take longer than all the rest
 """

@@ -171,5 +171,5 @@ def test_a_sweep_over_an_experiment_runs_its_rows(experiment: str, count: int) -
 def test_the_strategies_are_those_of_table_2() -> None:
     rows = [row for row, _ in points("train", ["experiment=strategies", *PLACE])]
     configs = [compose("train", row) for row in rows]
-    found = {(tuple(c.dataset.scale_range), bool(c.backbone.multi_grid)) for c in configs}
+    found = {(tuple(c.augmentation.scale_range), bool(c.backbone.multi_grid)) for c in configs}
     assert {((1.0, 1.0), False), ((0.75, 2.0), False), ((0.75, 2.0), True)} <= found

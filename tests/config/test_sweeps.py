@@ -275,7 +275,7 @@ def hashes_of(sweep_dir: Path) -> list[str]:
 def test_a_mended_sweep_only_runs_what_is_missing(folder: Path) -> None:
     command = [
         "-m", *QUICK, "dataset=folder", "dataset.root=first,second", "dataset.classes=[a,b]",
-        "dataset.crop_size=[32,64]", "trainer.max_epochs=1", "logger=csv", "sweep_dir=here",
+        "augmentation.crop_size=[32,64]", "trainer.max_epochs=1", "logger=csv", "sweep_dir=here",
     ]  # fmt: skip
     write_images(folder / "first")
     failed = danet("train", *command, cwd=folder)

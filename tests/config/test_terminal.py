@@ -93,7 +93,7 @@ def test_a_notebooks_backend_and_the_posix_locale(tmp_path: Path) -> None:
     result = subprocess.run(
         [
             sys.executable, "-m", "danet_lightning.train", "--config-dir", ".", *QUICK[:-1],
-            "dataset=folder", "+own=streets", "dataset.root=data", "dataset.crop_size=[32,64]",
+            "dataset=folder", "+own=streets", "dataset.root=data", "augmentation.crop_size=[32,64]",
             "trainer.max_epochs=1", "logger=csv", "run_dir=run",
         ],
         cwd=tmp_path, env=os.environ | foreign, capture_output=True, timeout=300,

@@ -18,7 +18,6 @@ from danet_lightning.models import DANet, dilated_resnet, export_weights
 CAMVID = {
     "_target_": "danet_lightning.data.camvid.CamVid",
     "root": "data/camvid",
-    "crop_size": [32, 32],
 }
 
 
@@ -75,7 +74,7 @@ def test_what_no_tensor_tells_can_be_said(source: Path) -> None:
 def test_wrong_requests_leave_nothing(source: Path) -> None:
     output = source.with_name("ours.ckpt")
     scenes = {
-        "_target_": "danet_lightning.data.voc2012.Voc2012", "root": "x", "crop_size": [9, 9],
+        "_target_": "danet_lightning.data.voc2012.Voc2012", "root": "x",
     }  # fmt: skip
     with pytest.raises(RequestError, match="it has 21 classes, and these weights classify 11"):
         conversion.convert(request(source, dataset=scenes), source.parent)
@@ -107,7 +106,7 @@ def test_convert_then_evaluate(source: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = danet(
         "evaluate", "ckpt_path=ä.ckpt", "+dataset.root=Cam Vid", "protocol=official_ss",
-        "protocol.base_size=48", "protocol.crop_size=32", "+dataset.workers=0", "trainer=cpu",
+        "protocol.base_size=48", "protocol.crop_size=32", "workers=0", "trainer=cpu",
         "run_dir=results", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

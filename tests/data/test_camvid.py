@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_trees import write_camvid
+from loaded import loaded
 from PIL import Image
 
 from danet_lightning.data.camvid import CamVid
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError
 
 
-def camvid(root: Path | str, **options) -> CamVid:
-    return CamVid(str(root), crop_size=[32, 32], batch_size=2, **options)
+def camvid(root: Path | str, **options) -> SegmentationDataModule:
+    return loaded(CamVid, str(root), **options)
 
 
 def real_camvid() -> Path:
@@ -49,10 +51,15 @@ def test_each_split_holds_its_own_frames_with_the_right_labels(root):
 
 def test_there_are_as_many_classes_as_labels(root):
     data = camvid(root)
-    assert len(data.classes) == len(data.palette) == len(set(data.classes)) == 11
-    assert len(set(data.palette)) == 11
-    assert data.classes[3] == "road"
-    assert data.palette[3] == (128, 64, 128)
+    assert (
+        len(data.dataset.classes)
+        == len(data.dataset.palette)
+        == len(set(data.dataset.classes))
+        == 11
+    )
+    assert len(set(data.dataset.palette)) == 11
+    assert data.dataset.classes[3] == "road"
+    assert data.dataset.palette[3] == (128, 64, 128)
 
 
 def test_a_missing_root_says_where_it_looked_what_belongs_there_and_its_origin(
@@ -79,7 +86,7 @@ def test_a_missing_split_is_named_and_others_still_work(root):
     data = camvid(root)
     data.setup("fit")
     with pytest.raises(RequestError, match=r"There is no folder .*Cam Vid/testannot"):
-        data.setup("test")
+        data.source("test")
 
 
 def test_a_label_of_another_data_set_is_named_through_workers(root):
@@ -109,4 +116,6 @@ def test_the_real_frames_are_complete_and_legal():
     assert (counts[:11] > 0).all()
     assert counts[11:255].sum() == 0
     # roads are the largest class but for buildings, whatever the file order
-    assert {"building", "road"} >= {data.classes[index] for index in np.argsort(counts[:11])[-2:]}
+    assert {"building", "road"} >= {
+        data.dataset.classes[index] for index in np.argsort(counts[:11])[-2:]
+    }

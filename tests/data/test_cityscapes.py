@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 from fake_trees import write_cityscapes
+from loaded import loaded
 from PIL import Image
 
 from danet_lightning.data.cityscapes import Cityscapes
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError
 
 
-def cityscapes(root, **options) -> Cityscapes:
-    return Cityscapes(str(root), crop_size=[32, 32], batch_size=2, **options)
+def cityscapes(root, **options) -> SegmentationDataModule:
+    return loaded(Cityscapes, str(root), **options)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_converted_labels_are_read_as_they_are(root):
     relabel(root, [0, 18, 255], "labelTrainIds")
     data = cityscapes(root, labels="labelTrainIds")
     assert data.source("val").read(0)[1][0, :3].tolist() == [0, 18, 255]
-    assert (data.label_source, cityscapes(root).label_source) == (
+    assert (data.dataset.label_source, cityscapes(root).dataset.label_source) == (
         "gtFine labelTrainIds",
         "gtFine labelIds",
     )
@@ -60,14 +62,17 @@ def test_converted_labels_that_are_not_there_are_asked_for_by_their_tool(root):
 
 def test_trainval_is_both(root):
     data = cityscapes(root)
-    names = {split: [name for name, _, _ in data.source(split).files] for split in data.splits}
+    names = {
+        split: [name for name, _, _ in data.dataset.pairs(split).source.files]
+        for split in data.dataset.splits
+    }
     assert names["trainval"] == names["train"] + names["val"]
     assert names["train"] == sorted(names["train"])
     assert names["val"][0] == "valstadt0_000000_000000"
 
 
 def test_labels_of_test_are_dummies_and_missing_ones_are_no_puzzle(root, caplog):
-    _, mask = cityscapes(root).source("test").read(0)
+    _, mask = cityscapes(root).dataset.pairs("test").source.read(0)
     assert (mask == 255).all()
     assert "dummies" in caplog.text
     for path in (root / "gtFine/test").rglob("*.png"):

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 from fake_trees import write_cocostuff10k, write_mask, write_mat
+from loaded import loaded
 
 from danet_lightning.data.cocostuff10k import CocoStuff10k
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError
 
 
-def cocostuff(root, **options) -> CocoStuff10k:
-    return CocoStuff10k(str(root), crop_size=[32, 32], batch_size=2, **options)
+def cocostuff(root, **options) -> SegmentationDataModule:
+    return loaded(CocoStuff10k, str(root), **options)
 
 
 @pytest.fixture
@@ -34,8 +36,8 @@ def test_182_ids_become_171_classes(root, dtype):
     write_mat(first_mat(root), {"S": labels(LABELS, dtype)})
     data = cocostuff(root)
     assert data.source("val").read(0)[1][0, : len(LABELS)].tolist() == EXPECTED
-    assert len(data.classes) == 171
-    assert [data.classes[index] for index in (0, 11, 80, 170)] == [
+    assert len(data.dataset.classes) == 171
+    assert [data.dataset.classes[index] for index in (0, 11, 80, 170)] == [
         "person",
         "stop sign",
         "banner",

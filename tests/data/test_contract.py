@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from fake_trees import (
     write_voc2012,
 )
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_class
 from lightning import Trainer
+from loaded import again
 from torch import Tensor, nn
 
 from danet_lightning.check.run import walk
 from danet_lightning.checkpoints.metadata import dataset_facts, facts_for_module
 from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
+from danet_lightning.data.base import DataSet
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.files.source import UNMAPPED
 from danet_lightning.data.samples.dataset import SegmentationDataset
@@ -134,9 +138,20 @@ def composed(name: str) -> Any:
         HydraConfig.instance().cfg = None
 
 
-def build(name: str, **values: Any) -> SegmentationDataModule:
+def build(name: str, **values: Any) -> DataSet:
     values = {**CASES[name].given, **values}
     return hydra.utils.instantiate(composed(name).dataset, **values, _convert_="all")
+
+
+def with_loaders(dataset: DataSet, config: Any, **values: Any) -> SegmentationDataModule:
+    augmentation = hydra.utils.instantiate(config.augmentation, crop_size=[32, 32])
+    values = {"batch_size": 2, "workers": 0, **values}
+    options = {
+        key: value
+        for key, value in config.data.items()
+        if key not in ("_target_", "dataset", "augmentation")
+    }
+    return SegmentationDataModule(dataset, augmentation, **{**options, **values})
 
 
 @pytest.fixture
@@ -148,8 +163,9 @@ def small(tmp_path: Path) -> Callable[..., SegmentationDataModule]:
         case = CASES[name]
         if name not in trees:
             trees[name] = case.write(tmp_path / "Daten Ä") if case.write else case.small
-        values = {"crop_size": [32, 32], "batch_size": 2, "workers": 0, **trees[name], **values}
-        return build(name, **values)
+        known = signature(get_class(composed(name).dataset._target_)).parameters
+        own = {key: values.pop(key) for key in known if key in values}
+        return with_loaders(build(name, **trees[name], **own), composed(name), **values)
 
     return make
 
@@ -194,25 +210,25 @@ def test_it_is_built_without_data_and_knows_its_facts(name, tmp_path, monkeypatc
 def test_samples_are_bytes_with_train_ids_and_unique_names(name, small) -> None:
     data = small(name)
     for split in CASES[name].splits:
-        samples = list(SegmentationDataset(data.source(split)))
+        samples = list(SegmentationDataset(data.dataset.pairs(split).source))
         for sample in samples:
             image, mask = sample["image"], sample["mask"]
             assert sample.keys() == {"image", "mask", "id"}
             assert image.dtype == mask.dtype == torch.uint8
             assert image.shape == (3, *mask.shape)
             labels = mask[mask != 255]
-            assert labels.numel() == 0 or labels.max() < len(data.classes)
+            assert labels.numel() == 0 or labels.max() < len(data.dataset.classes)
         ids = [sample["id"] for sample in samples]
         assert len(set(ids)) == len(ids) > 0
         assert not any("/" in name or name.endswith((".png", ".jpg", ".mat")) for name in ids)
-        assert ids == [data.source(split).name(index) for index in range(len(ids))]
+        assert ids == [data.dataset.pairs(split).source.name(index) for index in range(len(ids))]
 
 
 @pytest.mark.parametrize("name", ON_DISK)
 def test_the_label_table_leads_to_every_class_and_to_no_other(name, small) -> None:
     data = small(name)
     train_ids = {int(value) for value in data.source("val").table} - {UNMAPPED, 255}
-    assert train_ids == {*range(len(data.classes))}
+    assert train_ids == {*range(len(data.dataset.classes))}
 
 
 class TinyNet(nn.Module):
@@ -231,9 +247,9 @@ class TinyNet(nn.Module):
 @pytest.mark.parametrize("name", CASES)
 def test_two_steps_of_training_and_validation_work(name, small) -> None:
     data = small(name)
-    facts = facts_for_module(dataset_facts(data))
+    facts = facts_for_module(dataset_facts(data.dataset))
     sgd = partial(torch.optim.SGD, lr=0.01)
-    net = TinyNet(len(data.classes))
+    net = TinyNet(len(data.dataset.classes))
     module = SegmentationModule(
         net, **facts, protocol=MultiView(), loss=SummedCrossEntropy(), optimizer=sgd
     )
@@ -252,7 +268,7 @@ def test_two_steps_of_training_and_validation_work(name, small) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_check_finds_nothing_wrong(name, small) -> None:
     data = small(name)
-    report = walk(data)
+    report = walk(data.dataset)
     assert [finding.message for finding in report.errors] == []
     assert all(tally.images and tally.sizes for tally in report.splits.values())
     assert {"train", "val"} <= report.splits.keys()
@@ -260,7 +276,7 @@ def test_check_finds_nothing_wrong(name, small) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_splits_have_no_image_in_common(name, small) -> None:
-    sources = [small(name).source(split) for split in CASES[name].splits]
+    sources = [small(name).dataset.pairs(split).source for split in CASES[name].splits]
     ids = [source.name(index) for source in sources for index in range(len(source))]
     assert len(set(ids)) == len(ids)
 
@@ -285,7 +301,7 @@ def test_a_missing_root_says_where_it_looked_what_belongs_there_and_its_origin(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError) as raised:
-        build(name, root="no such/folder").setup("fit")
+        SegmentationDataModule(build(name, root="no such/folder")).setup("fit")
     for part in (str(tmp_path / "no such/folder"), "dataset.root", *CASES[name].expected):
         assert part in str(raised.value)
 
@@ -296,7 +312,7 @@ def test_a_missing_image_is_named(name, small) -> None:
     (victim,) = {data.source("val").files[1][1]}
     victim.unlink()
     with pytest.raises(RequestError) as raised:
-        data.source("val")
+        again(data).source("val")
     assert victim.stem.removesuffix("_leftImg8bit") in str(raised.value)
 
 
@@ -306,18 +322,18 @@ def test_a_missing_label_is_named(name, small) -> None:
     for _, _, label in data.source("val").files[:2]:
         label.unlink()
     with pytest.raises(RequestError, match="2 of the") as raised:
-        data.source("val")
+        again(data).source("val")
     assert all(part in str(raised.value) for part in (label.parent.name, label.suffix))
 
 
 @pytest.mark.parametrize("name", [name for name in ON_DISK if CASES[name].published])
 def test_another_count_than_published_is_told_once_with_both(name, small, caplog) -> None:
     data = small(name)
-    published = data.images["val"]
+    published = data.dataset.images["val"]
     with caplog.at_level(logging.WARNING):
         data.source("val")
-        data.images = {"val": 3}
-        data.source("val")
+        data.dataset.images = {"train": 5, "val": 3}
+        again(data).source("val")
     (told,) = [record.getMessage() for record in caplog.records]
     assert "val holds 3 images" in told
     assert f"{published} as published" in told
@@ -327,5 +343,5 @@ def test_another_count_than_published_is_told_once_with_both(name, small, caplog
 def test_the_recipe_is_the_papers(name) -> None:
     config = composed(name)
     assert (config.batch_size, config.trainer.max_epochs) == CASES[name].paper
-    assert (config.dataset.batch_size, config.optimizer.lr) == (config.batch_size, 0.01)
+    assert (config.data.batch_size, config.optimizer.lr) == (config.batch_size, 0.01)
     assert (config.backbone.name, config.backbone.multi_grid) == ("resnet101", [4, 8, 16])

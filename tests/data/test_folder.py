@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_trees import write_folder, write_mask, write_photo
+from loaded import loaded
 from PIL import Image
 
 from danet_lightning.check.run import walk
 from danet_lightning.data.files.black_and_white import look_for_black_and_white
 from danet_lightning.data.files.cache_key import cache_key
-from danet_lightning.data.files.own_masks import ColorSource
 from danet_lightning.data.folder import Folder
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.errors import RequestError
@@ -21,7 +21,7 @@ COLORS = [[128, 64, 128], [70, 130, 180], [220, 20, 60]]
 
 
 def own(root: Path, classes=CLASSES, **options) -> Folder:
-    return Folder(str(root), classes, crop_size=[32, 32], batch_size=2, **options)
+    return loaded(Folder, str(root), classes, **options)
 
 
 def refusal(root: Path, split: str = "train", **options) -> str:
@@ -67,7 +67,7 @@ def write_rgb(root: Path, colors: np.ndarray) -> Path:
 
 def test_a_tree_needs_a_root_and_classes_alone(root):
     data = own(root)
-    assert {split: len(data.source(split)) for split in data.splits} == {
+    assert {split: len(data.source(split)) for split in data.dataset.splits} == {
         "train": 5, "val": 3, "test": 2,
     }  # fmt: skip
     assert names(data, "val") == ["tour 0__val é 0", "tour 0__val é 2", "tour 1__val é 1"]
@@ -75,7 +75,11 @@ def test_a_tree_needs_a_root_and_classes_alone(root):
     raw = np.asarray(Image.open(root / "val/masks/tour 0/val é 0.png"))
     assert np.array_equal(mask, raw)
     assert {*np.unique(mask)} == {0, 1, 2, 255}
-    assert (len(data.classes), len({*data.palette}), data.raw_ids) == (3, 3, (0, 1, 2))
+    assert (len(data.dataset.classes), len({*data.dataset.palette}), data.dataset.raw_ids) == (
+        3,
+        3,
+        (0, 1, 2),
+    )
 
 
 @pytest.mark.parametrize("images", ["images/{split}", "{split}"])
@@ -92,7 +96,7 @@ def test_masks_of_all_splits_may_be_one_folder(root):
     for split in ("train", "val", "test"):
         shutil.copytree(root / split / "masks", root / "masks", dirs_exist_ok=True)
     data = own(root, masks="masks")
-    assert [len(data.source(split)) for split in data.splits] == [5, 3, 2]
+    assert [len(data.source(split)) for split in data.dataset.splits] == [5, 3, 2]
 
 
 def test_suffixes_of_names(tmp_path):
@@ -134,7 +138,7 @@ def test_roboflows_export_needs_no_renaming(tmp_path):
     layout = {"images": "{split}", "masks": "{split}", "mask_suffix": "_mask"}
     data = own(tmp_path, **layout)
     assert names(data, "val") == ["IMG_1_jpg.rf.0a1b2c3d4e5f"]
-    assert [data.source(split).read(0)[1].max() for split in data.splits] == [0, 1, 2]
+    assert [data.source(split).read(0)[1].max() for split in data.dataset.splits] == [0, 1, 2]
     told = refusal(tmp_path)
     assert " ".join(f"dataset.{key}={value}" for key, value in layout.items()) in told
     assert "val_fraction=null" in refusal(tmp_path, val_fraction=0.5, **layout)
@@ -171,21 +175,21 @@ def test_another_image_moves_none(pool, tmp_path, seed):
     write_mask(pool / "masks" / "new.png", np.full((4, 5), 2, np.uint8))
     for split, earlier in before.items():
         assert {*names(share(pool, 0.25, seed), split)} - {"new"} <= earlier
-    assert own(pool, images="images", masks="masks", val_fraction=0.4).label_source.endswith(
-        "val_fraction 0.4, split_seed 0"
-    )
+    assert own(
+        pool, images="images", masks="masks", val_fraction=0.4
+    ).dataset.label_source.endswith("val_fraction 0.4, split_seed 0")
 
 
 def test_the_share_is_the_fraction_and_depends_on_the_seed(tmp_path):
     data = share(tmp_path, 0.2)
-    chosen = [data._is_val(f"{number}.png") for number in range(10000)]
+    chosen = [data.dataset._is_val(f"{number}.png") for number in range(10000)]
     assert 0.18 < np.mean(chosen) < 0.22  # 5 standard deviations
     other = share(tmp_path, 0.2, seed=1)
-    assert chosen != [other._is_val(f"{number}.png") for number in range(10000)]
+    assert chosen != [other.dataset._is_val(f"{number}.png") for number in range(10000)]
     larger = share(tmp_path, 0.3)  # a larger share takes some in and lets none go
-    assert all(larger._is_val(f"{number}.png") for number in np.flatnonzero(chosen))
+    assert all(larger.dataset._is_val(f"{number}.png") for number in np.flatnonzero(chosen))
     # the same on every machine and in every version
-    assert [name for name in "abcdefgh" if data._is_val(name)] == ["c", "f", "g"]
+    assert [name for name in "abcdefgh" if data.dataset._is_val(name)] == ["c", "f", "g"]
 
 
 def test_the_share_does_not_depend_on_the_unicode_form(tmp_path):
@@ -243,7 +247,7 @@ def test_raw_ids_become_train_ids_and_several_are_ignored(root):
     assert "dataset.ids=[...]" in told
     data = own(root, ids=[7, 8, 11], ignore=[0, 3, 255])
     assert data.source("val").read(0)[1].tolist() == [[0, 1, 2], [255, 255, 255]]
-    assert data.raw_ids == (7, 8, 11)
+    assert data.dataset.raw_ids == (7, 8, 11)
 
 
 @pytest.mark.parametrize("alpha", [False, True])
@@ -255,7 +259,7 @@ def test_colors_become_train_ids(tmp_path, alpha):
     for ignore in ([0, 0, 0], [[0, 0, 0], [1, 1, 1]]):
         data = own(root, colors=COLORS, ignore=ignore)
         assert data.source("val").read(0)[1].tolist() == [[0, 1, 2, 255]]
-    assert data.palette == tuple(map(tuple, COLORS))
+    assert data.dataset.palette == tuple(map(tuple, COLORS))
     reordered = own(root, colors=COLORS, ids=[5, 9, 2], ignore=[0, 0, 0])
     assert reordered.source("val").read(0)[1].tolist() == [[0, 1, 2, 255]]
 
@@ -331,7 +335,7 @@ def test_black_and_white_masks_among_others_are_told_by_check_and_training(
     data.source("train")
     told = f"{len(white)} of 5 masks of train hold the ids 0 and 255 alone"
     assert (told in caplog.text) == warned
-    found = [each for each in walk(data, ["train"], workers=1).findings if each.files == ()]
+    found = [each for each in walk(data.dataset, ["train"], workers=1).findings if each.files == ()]
     assert [each.kind for each in found] == ["some_0_255"] * warned
     assert all(each.is_warning and told in each.message for each in found)
 
@@ -343,7 +347,7 @@ def test_ignored_pixels_beside_a_class_are_no_black_and_white_masks(tmp_path, ca
             write_photo(tmp_path / split / "images" / f"{number}.png", masks[:1] + number)
             write_mask(tmp_path / split / "masks" / f"{number}.png", mask[None])
     data = own(tmp_path, ["no", "yes"])
-    source = ColorSource(data._files("train"), data.legend.train_ids, {})
+    source = data.dataset.pairs("train").source
     look_for_black_and_white(source, "train")
     assert caplog.text == ""
 
@@ -354,8 +358,11 @@ def test_ignored_pixels_beside_a_class_are_no_black_and_white_masks(tmp_path, ca
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"classes": ["road"]}, "dataset.classes: 1 names; 2 to 254"),
-        ({"classes": ["road", "sky", "road"]}, "dataset.classes: road occurs 2 times"),
+        (
+            {"classes": ["road"]},
+            "must be 2 to 254 names; what belongs to nothing else is a class, too",
+        ),
+        ({"classes": ["road", "sky", "road"]}, "road occurs 2 times; name every class once"),
         ({"ids": [0, 1]}, "dataset.ids: 2 entries for 3 classes"),
         ({"ids": []}, "dataset.ids: 0 entries for 3 classes"),
         ({"ids": [0, 1, 1]}, "dataset.ids: 1 occurs 2 times"),

@@ -3,14 +3,16 @@ import json
 import numpy as np
 import pytest
 from fake_trees import write_list, write_mask, write_mat, write_pascal_context
+from loaded import loaded
 from PIL import Image
 
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.pascal_context import PascalContext
 from danet_lightning.errors import RequestError
 
 
-def context(root, **options) -> PascalContext:
-    return PascalContext(str(root), crop_size=[32, 32], batch_size=2, **options)
+def context(root, **options) -> SegmentationDataModule:
+    return loaded(PascalContext, str(root), **options)
 
 
 @pytest.fixture
@@ -36,18 +38,28 @@ LABELS = [2, 9, 458, 415, 1, 3, 431, 459, 0]
 
 def test_the_59_classes_are_found_among_459_labels(root):
     data = context(root)
-    assert (len(data.classes), data.classes[0], data.classes[-1]) == (59, "aeroplane", "wood")
+    assert (len(data.dataset.classes), data.dataset.classes[0], data.dataset.classes[-1]) == (
+        59,
+        "aeroplane",
+        "wood",
+    )
     assert first_row(root, LABELS) == [0, 1, 58, 50, 255, 255, 255, 255, 255]
-    assert data.classes[50] == "track"
+    assert data.dataset.classes[50] == "track"
 
 
 def test_the_background_is_class_0_of_60_if_wanted(root):
     data = context(root, background=True)
-    assert (len(data.classes), data.classes[0], data.classes[51]) == (60, "background", "track")
+    assert (len(data.dataset.classes), data.dataset.classes[0], data.dataset.classes[51]) == (
+        60,
+        "background",
+        "track",
+    )
     assert first_row(root, LABELS, background=True) == [1, 2, 59, 51, 0, 0, 0, 0, 0]
-    assert data.palette[0] == (0, 0, 0)
-    assert data.palette[1:] == context(root).palette  # a class has one color under both rules
-    assert data.label_source != context(root).label_source
+    assert data.dataset.palette[0] == (0, 0, 0)
+    assert (
+        data.dataset.palette[1:] == context(root).dataset.palette
+    )  # a class has one color under both rules
+    assert data.dataset.label_source != context(root).dataset.label_source
 
 
 def test_a_label_above_459_is_refused(root):

@@ -1,12 +1,14 @@
 import numpy as np
 import torch
+from loaded import loaded
 
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.scenes import Scenes
 
 
-def scenes(scenes_seed: int = 0, **options) -> Scenes:
-    options = {"crop_size": [32, 64], "batch_size": 2, **options}
-    return Scenes(4, 3, 2, [48, 96], scenes_seed, **options)
+def scenes(scenes_seed: int = 0, **options) -> SegmentationDataModule:
+    options = {"crop_size": [32, 64], **options}
+    return loaded(Scenes, 4, 3, 2, [48, 96], scenes_seed, **options)
 
 
 def test_the_splits_have_their_counts_size_and_labels():
@@ -17,8 +19,8 @@ def test_the_splits_have_their_counts_size_and_labels():
         for sample in samples:
             assert sample["image"].shape == (1, 3, 48, 96)
             labels = sample["mask"][sample["mask"] != 255]
-            assert labels.max() < len(data.classes)
-    assert len(data.classes) == len(data.palette)
+            assert labels.max() < len(data.dataset.classes)
+    assert len(data.dataset.classes) == len(data.dataset.palette)
 
 
 def test_scenes_differ_between_splits_and_seeds_but_not_with_the_training_seed():

@@ -3,15 +3,17 @@ import random
 import numpy as np
 import pytest
 from fake_trees import write_list, write_mask, write_sbd, write_voc2012
+from loaded import loaded
 from PIL import Image
 
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.files.label_file import read_label
 from danet_lightning.data.voc2012 import Voc2012
 from danet_lightning.errors import RequestError
 
 
-def voc2012(root, **options) -> Voc2012:
-    return Voc2012(str(root), crop_size=[32, 32], batch_size=2, **options)
+def voc2012(root, **options) -> SegmentationDataModule:
+    return loaded(Voc2012, str(root), **options)
 
 
 @pytest.fixture

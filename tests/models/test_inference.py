@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from danet_lightning.evaluate.protocols import MultiView
-from danet_lightning.models.segmenter import mirror, normalize, segment
+from danet_lightning.models.segmenter import MEAN, STD, mirror, normalize, segment
 
 
 class Brightest(nn.Module):
@@ -34,3 +34,8 @@ def test_segment_returns_the_argmax(size, seed):
 
 def test_mirror_exchanges_left_and_right():
     assert mirror(torch.tensor([[[[1, 2, 3]]]])).tolist() == [[[[3, 2, 1]]]]
+
+
+def test_normalisation_is_imagenets_in_bytes() -> None:
+    assert torch.allclose(torch.tensor(MEAN) / 255, torch.tensor([0.485, 0.456, 0.406]))
+    assert torch.allclose(torch.tensor(STD) / 255, torch.tensor([0.229, 0.224, 0.225]))

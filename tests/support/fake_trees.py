@@ -7,8 +7,10 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from danet_lightning.data.base import Source
 
-class NoiseSource:
+
+class NoiseSource(Source):
     """Noise of various sizes with labels 0..4; importable, so that workers can unpickle it."""
 
     def __init__(self, count: int, height: int = 60, width: int = 80) -> None:

@@ -13,7 +13,7 @@ QUICK = [
 TINY = [
     *QUICK, "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "logger=csv",
     "dataset.train_images=8", "dataset.val_images=3", "dataset.test_images=3",
-    "dataset.size=[32,64]", "dataset.crop_size=[32,64]", "dataset.color_jitter=0.3",
+    "dataset.size=[32,64]", "augmentation.crop_size=[32,64]", "augmentation.color_jitter=0.3",
 ]  # fmt: skip
 TRUSTED = "trusted=[small_net]"  # for the commands that read its checkpoint
 # what the commands of a killed run have, and of one that was left alone have not

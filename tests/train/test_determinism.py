@@ -22,7 +22,7 @@ def one_epoch(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
 def test_workers_and_how_they_start_change_nothing(one_epoch, tmp_path, method, workers):
     until_done(
-        tmp_path, *TINY, "trainer.max_epochs=1", f"dataset.workers={workers}",
+        tmp_path, *TINY, "trainer.max_epochs=1", f"data.workers={workers}",
         f"+callbacks.starting.method={method}", "+callbacks.starting._target_=starting.Starting",
         starts=1,
     )  # fmt: skip

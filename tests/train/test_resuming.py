@@ -13,6 +13,7 @@ import pytest
 import torch
 from commands import danet
 from comparison import differences
+from loaded import loaded
 from PIL import Image
 from processes import devices, succeed, together
 from small_net import SmallNet
@@ -49,7 +50,7 @@ def test_killed_runs_end_as_undisturbed_ones(undisturbed, tmp_path, moments):
 @pytest.mark.slow
 def test_killed_with_workers(undisturbed, tmp_path):
     """Two workers have read ahead when the run is killed."""
-    workers = "dataset.workers=2"
+    workers = "data.workers=2"
     results = until_done(
         tmp_path, *TINY, EVERY_STEP, workers, *killed_at("step1", "end6"), starts=3
     )
@@ -268,7 +269,7 @@ def refused(*arguments: str, cwd: Path) -> str:
             "optimizer.lr: 0.0012 in the checkpoint, 0.5 now",
             marks=pytest.mark.slow,
         ),
-        ("dataset.flip=0.25", "dataset.flip: 0.5 in the checkpoint, 0.25 now"),
+        ("augmentation.flip=0.25", "augmentation.flip: 0.5 in the checkpoint, 0.25 now"),
         ("seed=3", "seed: 0 in the checkpoint, 3 now"),
     ],
 )
@@ -338,8 +339,8 @@ def test_lost_best_checkpoint_is_told_before_anything_is_trained(undisturbed, tm
         ("dataset.root", "/elsewhere", False),
         ("dataset.list_file", "/elsewhere/{split}.txt", False),
         ("dataset.sbd_root", "/elsewhere", False),
-        ("dataset.workers", 4, False),
-        ("dataset.cache", "memmap", False),
+        ("data.workers", 4, False),
+        ("data.cache", "memmap", False),
         ("run_dir", "/elsewhere", False),
     ],
 )
@@ -393,7 +394,7 @@ def tree(root: Path, size: tuple[int, int] = (8, 8)) -> Path:
 
 
 def data_of(root: Path, **options) -> Folder:
-    return Folder(str(root), ["a", "b"], crop_size=(8, 8), **options)
+    return loaded(Folder, str(root), ["a", "b"], **options)
 
 
 def recorded(root: Path) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from trainings import TINY, TRUSTED, matrix_of
 SMALL = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
     "dataset.train_images=6", "dataset.val_images=5", "dataset.test_images=3",
-    "dataset.size=[32,64]", "dataset.crop_size=[32,64]",
+    "dataset.size=[32,64]", "augmentation.crop_size=[32,64]",
 ]  # fmt: skip
 
 

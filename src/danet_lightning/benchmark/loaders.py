@@ -9,8 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from danet_lightning.data.base import Pixels, Source
+from danet_lightning.data.base import DataSet, Pairs, Pixels, Source
 from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.samples.transforms import Augmentation
 
 BATCH_SIZE = 8  # the paper's
 EPOCHS = 3  # timed ones of each loader, in turn with the other loaders'
@@ -21,7 +22,7 @@ def measure_loaders(
 ) -> list[dict[str, Any]]:
     """Samples a second of training's loader, with each number of workers and both sources."""
     cases = [
-        Case(cache, Streets(Repeated(source, config.samples), crop_size, workers, config.seed))
+        Case(cache, _data(Repeated(source, config.samples), crop_size, workers, config.seed))
         for cache, source in sources.items()
         for workers in config.workers
     ]
@@ -78,19 +79,29 @@ class Case:
         return max(map(resident_megabytes, self.processes), key=lambda size: size or 0)
 
 
-class Streets(SegmentationDataModule):
-    """A data module over photos that are already there."""
+class Streets(DataSet):
+    """Photos that are already there, whatever the split."""
 
-    def __init__(self, source: Source, crop_size: tuple[int, int], workers: int, seed: int) -> None:
-        super().__init__(crop_size, workers=workers, seed=seed, batch_size=BATCH_SIZE)
-        self.streets = source
+    classes = tuple(str(label) for label in range(19))
+    palette = ((0, 0, 0),) * 19
+    label_source = "made up"
 
-    def source(self, split: str) -> Source:
-        """Return the photos, whatever the split."""
-        return self.streets
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def pairs(self, split: str) -> Pairs:
+        """Return the photos."""
+        return Pairs(self.source)
 
 
-class Repeated:
+def _data(
+    source: Source, crop_size: tuple[int, int], workers: int, seed: int
+) -> SegmentationDataModule:
+    augmentation = Augmentation(crop_size)
+    return SegmentationDataModule(Streets(source), augmentation, BATCH_SIZE, seed, workers)
+
+
+class Repeated(Source):
     """A source read again and again, so that an epoch is long and the files are few."""
 
     def __init__(self, source: Source, count: int) -> None:

@@ -23,7 +23,7 @@ from danet_lightning.data.files.cache import cached
 from danet_lightning.data.files.source import FileSource
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.data.samples.loader import cores
-from danet_lightning.data.samples.transforms import training_transform
+from danet_lightning.data.samples.transforms import Augmentation
 from danet_lightning.disk.writing import write_atomically
 
 SCALES = (0.5, 2.0)
@@ -70,7 +70,7 @@ def measure_samples(
 ) -> dict[str, dict[str, float]]:
     """Median milliseconds of a sample in each way, and their ratios to floor and textbook."""
     pairs, chance = [(photo, labels) for _, photo, labels in files], random.Random(seed)
-    transform = training_transform(crop_size, SCALES)
+    transform = Augmentation(crop_size, SCALES).transform()
     ours = {name: SegmentationDataset(source, transform, seed) for name, source in sources.items()}
     ways: dict[str, Callable[[int, int], object]] = {
         FLOOR: lambda _, index: decode(*pairs[index]),

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from danet_lightning.data.base import IGNORE, Pixels, Source
+from danet_lightning.data.base import IGNORE, DataError, Pixels, Source
 from danet_lightning.data.files import images
-from danet_lightning.data.files.source import FileSource, read_image
 from danet_lightning.errors import RequestError
 
 WARNINGS = {
@@ -90,7 +89,7 @@ class Content:
 def inspect(source: Source, index: int, num_classes: int) -> Content:
     """Read one image and its label; whatever is raised becomes a finding."""
     name = source.name(index)
-    paths = source.files[index][1:] if isinstance(source, FileSource) else ()
+    paths = source.paths(index)
     image, mask, errors = _read(source, index)
     findings = [finding_of(error, "unusable", name=name) for error in errors]
     counts = np.zeros(256, np.int64)
@@ -109,7 +108,9 @@ def inspect(source: Source, index: int, num_classes: int) -> Content:
 def finding_of(error: Exception, kind: str, split: str = "", name: str = "") -> Finding:
     """Turn an error into a finding, of the given kind if the error does not tell its own."""
     splits = (split,) if split else ()
-    if not isinstance(error, RequestError):
+    if isinstance(error, RequestError) and not isinstance(error, DataError):
+        error = DataError(str(error))
+    if not isinstance(error, DataError):
         return Finding(kind, splits, f"{name}: {type(error).__name__}: {error}", name=name)
     kind = error.kind if error.kind in ERRORS or error.kind in WARNINGS else kind
     files = tuple(str(file) for file in error.files)
@@ -123,7 +124,7 @@ def _read(source: Source, index: int) -> tuple[Pixels | None, Pixels | None, lis
         return _read_apart(source, index, error)
     if image.shape[:2] != mask.shape:
         text = f"{source.name(index)}: the image is {image.shape}, the mask {mask.shape}."
-        return image, mask, [RequestError(text, "size_mismatch", "Make (H, W) the same.")]
+        return image, mask, [DataError(text, "size_mismatch", "Make (H, W) the same.")]
     return image, mask, []
 
 
@@ -131,13 +132,13 @@ def _read_apart(
     source: Source, index: int, error: Exception
 ) -> tuple[Pixels | None, Pixels | None, list[Exception]]:
     """Read image and label on their own, so that the fault of one hides nothing in the other."""
-    if not isinstance(source, FileSource):
+    if not source.paths(index):
         return None, None, [error]
     image, mask = None, None
-    is_size = isinstance(error, RequestError) and error.kind == "size_mismatch"
+    is_size = isinstance(error, DataError) and error.kind == "size_mismatch"
     errors = [error] if is_size else []
     try:
-        image = read_image(source.files[index][1])
+        image = source.read_image(index)
     except Exception as own:  # as above
         errors.append(own)
     try:
@@ -150,7 +151,7 @@ def _read_apart(
 def _label_findings(
     counts: NDArray[np.int64], num_classes: int, name: str, source: Source, index: int
 ) -> list[Finding]:
-    files = (str(source.files[index][2]),) if isinstance(source, FileSource) else ()
+    files = tuple(str(path) for path in source.paths(index)[-1:])
     shown = files[0] if files else name
     illegal = np.flatnonzero(counts[num_classes:IGNORE]) + num_classes
     if illegal.size:

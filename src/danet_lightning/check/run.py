@@ -8,19 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from tqdm import tqdm
 
 from danet_lightning.check.findings import Content, finding_of, inspect
 from danet_lightning.check.report import write
 from danet_lightning.check.splits import Pair, Report, Tally, conclude, duplicate, shared
-from danet_lightning.config.building import request_errors
-from danet_lightning.data.base import Source
-from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.config.building import build, request_errors
+from danet_lightning.data.base import DataError, DataSet, Source
 from danet_lightning.data.files.black_and_white import BlackAndWhite
-from danet_lightning.data.files.inspection import inspection
-from danet_lightning.data.files.source import FileSource
 from danet_lightning.data.samples.loader import cores
 from danet_lightning.errors import RequestError
 
@@ -32,7 +28,7 @@ Result = TypeVar("Result")
 def check(config: DictConfig, run_dir: Path) -> None:
     """Print and write the report on the splits; exit code 1 if something is wrong."""
     with request_errors():
-        data = instantiate(config.dataset, _convert_="all")
+        data = build(config, "dataset", DataSet)
     splits = [config.splits] if isinstance(config.splits, str) else config.splits
     found = walk(data, splits, config.workers)
     write(found, run_dir)
@@ -40,9 +36,7 @@ def check(config: DictConfig, run_dir: Path) -> None:
         raise SystemExit(1)
 
 
-def walk(
-    data: SegmentationDataModule, splits: Sequence[str] | None = None, workers: int | None = None
-) -> Report:
+def walk(data: DataSet, splits: Sequence[str] | None = None, workers: int | None = None) -> Report:
     """Read every image and label of the splits.
 
     The order of the findings does not depend on the workers. Threads, because decoding and
@@ -83,28 +77,22 @@ def _sources(report: Report, wanted: Sequence[str] | None) -> dict[str, Source]:
             raise RequestError(f"splits: there is no '{split}'; choose among {', '.join(known)}.")
     sources: dict[str, Source] = {}
     for split in dict.fromkeys(known if wanted is None else wanted):
-        with inspection() as inspected:
-            try:
-                sources[split] = report.data.source(split)
-            except RequestError as error:
-                inspected.errors.append(error)
-            except OSError as error:  # a folder that may not be listed, a disk that is gone
-                inspected.errors.append(RequestError(f"{split}: {error}."))
-        for problem in inspected.errors:
+        problems: Sequence[RequestError] = ()
+        try:
+            sources[split], problems, published = report.data.pairs(split)
+        except RequestError as error:
+            problems = [error]
+        except OSError as error:  # a folder that may not be listed, a disk that is gone
+            problems = [DataError(f"{split}: {error}.")]
+        for problem in problems:
             finding = finding_of(problem, "layout", split)
-            if problem.kind == "absent" and wanted is None and split not in NEEDED:
+            if finding.kind == "absent" and wanted is None and split not in NEEDED:
                 missing = finding.message.partition("\n")[0]  # where to get it was not asked
                 finding = replace(finding, kind="left_out", message=missing)
             report.findings.append(finding)
         if split in sources:
-            published = inspected.published
-            if published is None:
-                published = getattr(report.data, "images", {}).get(split)
             source = sources[split]
-            tally = Tally(len(source), published)
-            if isinstance(source, FileSource):
-                tally.black_and_white = BlackAndWhite(source, split)
-            report.splits[split] = tally
+            report.splits[split] = Tally(len(source), published, BlackAndWhite(source, split))
     if not sources and {each.kind for each in report.findings} <= {"absent", "left_out"}:
         message = report.findings[0].message if report.findings else "splits is empty; name one."
         raise RequestError(message)
@@ -116,12 +104,12 @@ def _pairs(sources: dict[str, Source]) -> list[Pair]:
     pairs: dict[object, Pair] = {}
     for split, source in sources.items():
         for index in range(len(source)):
-            files = source.files[index][1:] if isinstance(source, FileSource) else (split, index)
+            files = source.paths(index) or (split, index)
             pairs.setdefault(files, Pair(source, index, [])).splits.append(split)
     return list(pairs.values())
 
 
-def _inspect(pair: Pair, data: SegmentationDataModule) -> Content:
+def _inspect(pair: Pair, data: DataSet) -> Content:
     content = inspect(pair.source, pair.index, len(data.classes))
     splits = tuple(pair.splits)
     return replace(content, findings=[replace(each, splits=splits) for each in content.findings])
@@ -161,7 +149,6 @@ def _add(report: Report, pair: Pair, content: Content) -> None:
         if content.size is not None:
             tally.sizes[content.size] += 1
         tally.counts += content.counts
-        if tally.black_and_white is not None and content.counts.any():
-            tally.black_and_white.add(content.counts)
+        tally.black_and_white.add(content.counts)
         tally.unlabelled += any(each.kind == "all_ignored" for each in content.findings)
     report.findings += content.findings

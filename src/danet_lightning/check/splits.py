@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from danet_lightning.check.findings import Content, Finding, finding_of
-from danet_lightning.data.base import Source
-from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.base import DataSet, Source
 from danet_lightning.data.files.black_and_white import BlackAndWhite
-from danet_lightning.data.files.source import FileSource
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,9 @@ class Pair:
     @property
     def image(self) -> str:
         """The image's file, or split and id where there are no files."""
-        if isinstance(self.source, FileSource):
-            return str(self.source.files[self.index][1])
+        paths = self.source.paths(self.index)
+        if paths:
+            return str(paths[0])
         return f"{self.splits[0]}/{self.source.name(self.index)}"
 
 
@@ -40,22 +39,22 @@ class Tally:
         sizes: How many images have each (width, height).
         counts: (256,) pixels of each train id; 255 is ignored.
         unlabelled: The images whose masks are ignored entirely.
-        black_and_white: Which masks hold 0 and 255 alone; None where there are no files.
+        black_and_white: Which masks hold 0 and 255 alone.
     """
 
     images: int
     published: int | None
+    black_and_white: BlackAndWhite
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
     unlabelled: int = 0
-    black_and_white: BlackAndWhite | None = None
 
 
 @dataclass
 class Report:
     """All that the walk brought to light."""
 
-    data: SegmentationDataModule
+    data: DataSet
     splits: dict[str, Tally] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -88,7 +87,7 @@ def duplicate(
                 f"({', '.join(splits)}).",
                 "Remove one of the two: what is trained on must not be measured on.",
                 pair.source.name(pair.index),
-                (pair.image, image) if isinstance(pair.source, FileSource) else (),
+                (pair.image, image) if pair.source.paths(pair.index) else (),
             )
             break
     same.setdefault(own, pair.image)
@@ -97,9 +96,8 @@ def duplicate(
 def shared(sources: dict[str, Source]) -> Iterator[Finding]:
     """Find the files that are trained on and measured on."""
     images = {
-        split: {image for _, image, _ in source.files}
+        split: {path for index in range(len(source)) for path in source.paths(index)[:1]}
         for split, source in sources.items()
-        if isinstance(source, FileSource)
     }
     for split in ("val", "test"):
         common = images.get("train", set()) & images.get(split, set())
@@ -141,6 +139,6 @@ def conclude(report: Report, split: str, tally: Tally) -> None:
             "published so.",
         )
     told = any(each.kind == "mask_0_255" and split in each.splits for each in report.findings)
-    problem = tally.black_and_white.problem() if tally.black_and_white and not told else None
+    problem = None if told else tally.black_and_white.problem()
     if problem is not None:
         report.findings.append(finding_of(problem, "mask_0_255", split))

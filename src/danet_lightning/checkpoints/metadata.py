@@ -12,16 +12,19 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from danet_lightning.data.base import DataSet
+from danet_lightning.models.segmenter import MEAN, STD
+
 PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
 
 
-def dataset_facts(datamodule: Any) -> dict[str, Any]:
+def dataset_facts(dataset: DataSet) -> dict[str, Any]:
     """What a checkpoint has to know of its data set, as plain lists."""
     return {
-        "classes": [str(name) for name in datamodule.classes],
-        "palette": [[int(value) for value in color] for color in datamodule.palette],
-        "mean": [float(value) for value in datamodule.mean],
-        "std": [float(value) for value in datamodule.std],
+        "classes": [str(name) for name in dataset.classes],
+        "palette": [[int(value) for value in color] for color in dataset.palette],
+        "mean": list(MEAN),
+        "std": list(STD),
     }
 
 

@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.checkpoints import rebuilding
 from danet_lightning.checkpoints.rebuilding import Kind
-from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.base import DataSet
 from danet_lightning.errors import RequestError, RunError
 
-DATASET = Kind("dataset", (SegmentationDataModule,), "danet_lightning.data")
+DATASET = Kind("dataset", (DataSet,), "danet_lightning.data")
 
 
 def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
@@ -62,10 +62,8 @@ def build_over(
                 f"{kind.bases[0].__name__} is needed."
             )
         return built
-    # a checkpoint says nowhere where to write
-    kept = {key: value for key, value in own.items() if key not in ("cache", "cache_dir")}
     values: Any = OmegaConf.to_container(given, resolve=True)
-    return rebuilding.build(_merged(kept, values), kind, trusted)
+    return rebuilding.build(_merged(own, values), kind, trusted)
 
 
 def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

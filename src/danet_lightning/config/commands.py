@@ -38,6 +38,8 @@ def _weights(path: Path) -> Path:
 
 
 def _list_of_one(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
     return (value,) if isinstance(value, str) else value
 
 
@@ -63,6 +65,8 @@ class CommandConfig:
 class DataConfig(CommandConfig):
     """The recipe that a data set brings along, to commands that do not train."""
 
+    augmentation: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
     batch_size: PositiveInt | None = None
     backbone: dict[str, Any] | None = None
     optimizer: dict[str, Any] | None = None
@@ -79,6 +83,8 @@ class TrainConfig(CommandConfig):
     ckpt_path: Resumed | None
     init_from: Checkpoint | None
     dataset: Node
+    augmentation: Node
+    data: Node
     backbone: Node
     model: Node
     trainer: Node
@@ -104,7 +110,7 @@ class EvaluateConfig(DataConfig):
     trainer: Node
     module: Node
     callbacks: Nodes
-    seed: Seed
+    workers: NonNegativeInt
 
 
 @dataclass
@@ -122,7 +128,6 @@ class PredictConfig(DataConfig):
     device: str
     devices: PositiveInt
     opacity: Annotated[float, Field(ge=0, le=1)]
-    seed: Seed
     trusted: tuple[str, ...] = ()
 
 
@@ -137,7 +142,6 @@ class ConvertConfig(DataConfig):
     multi_grid: Literal["source"] | tuple[PositiveInt, ...] | None
     align_corners: bool | None
     protocol: Node
-    seed: Seed
 
 
 @dataclass
@@ -161,7 +165,6 @@ class CheckConfig(DataConfig):
     dataset: Node
     splits: Annotated[tuple[str, ...] | None, BeforeValidator(_list_of_one)]
     workers: PositiveInt | None
-    seed: Seed
 
 
 @dataclass
@@ -172,7 +175,6 @@ class PrepareConfig(DataConfig):
     dataset: Node
     root: str | None
     archives: str | None
-    seed: Seed
 
 
 def text_keys(form: type[CommandConfig]) -> set[str]:
@@ -230,12 +232,6 @@ def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
     """The rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
-    match dataset:
-        case {"scale_range": [int() | float() as low, int() | float() as high]} if low > high:
-            yield "dataset.scale_range", f"[{low}, {high}]: the smaller factor comes first"
-    match dataset:
-        case {"classes": list(classes)} if len(set(map(str, classes))) < max(len(classes), 1):
-            yield "dataset.classes", f"{json.dumps(classes)}: class names are needed, each one once"
     if form is PredictConfig and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):

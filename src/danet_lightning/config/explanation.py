@@ -19,9 +19,8 @@ def explain(error: BaseException) -> str:
     text = str(error)
     match error:
         case RequestError():  # from a DataLoader worker it comes with the worker's traceback
-            return text.rpartition(f"{RequestError.__module__}.{RequestError.__name__}: ")[
-                2
-            ].rstrip()
+            kind = type(error)
+            return text.rpartition(f"{kind.__module__}.{kind.__name__}: ")[2].rstrip()
         case OverrideParseException():
             return _unreadable(error.override, error.message)
         case MissingConfigException():

@@ -129,7 +129,7 @@ def quiet() -> None:
     for asked_for in ("profilers", "callbacks.model_summary"):  # they speak only where they are
         logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
     for chosen in (
-        ".*does not have many workers.*",  # dataset.workers is the user's
+        ".*does not have many workers.*",  # data.workers is the user's
         ".*exists and is not empty.*",  # the run folder holds the log and the config already
         ".*smaller than the logging interval.*",  # a small data set has short epochs
         ".*dirpath has changed.*",  # resumed into a new run folder: its best starts afresh

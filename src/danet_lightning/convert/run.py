@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.checkpoints.metadata import dataset_facts, metadata
 from danet_lightning.checkpoints.saving import save_atomically
-from danet_lightning.config.building import request_errors
+from danet_lightning.config.building import build, request_errors
+from danet_lightning.data.base import DataSet
 from danet_lightning.errors import RequestError
 from danet_lightning.models.foreign import Recognised, recognise
 
@@ -26,7 +26,7 @@ def convert(config: DictConfig, run_dir: Path) -> None:
         raise RequestError(f"output: {output.absolute()} exists; choose another name or remove it.")
     plain: Any = OmegaConf.to_container(config, resolve=True)
     with request_errors():
-        facts = dataset_facts(instantiate(config.dataset, _convert_="all"))
+        facts = dataset_facts(build(config, "dataset", DataSet))
         path = Path(config.source).expanduser()
         found = recognise(path, plain["multi_grid"], config.align_corners)
         _check_classes(found, facts["classes"])

@@ -1,13 +1,13 @@
 """ADE20K as of MIT's scene parsing challenge 2016 (Zhou et al. 2017): 150 classes."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from danet_lightning.data.base import Archive, Source
-from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.files.layout import check_count, find_folder, require_folder
+from danet_lightning.data.base import Archive, DataSet, Pairs
+from danet_lightning.data.files.layout import find_folder, require_folder
 from danet_lightning.data.files.pairing import pair_by_name
 from danet_lightning.data.files.source import FileSource
+from danet_lightning.errors import checked
 
 LAYOUT = """\
 ADE20K is expected as it is published: dataset.root/ADEChallengeData2016/ with \
@@ -20,12 +20,11 @@ FOLDERS = {"train": "training", "val": "validation"}
 TRAIN_IDS = {0: 255, **{label: label - 1 for label in range(1, 151)}}  # 0: other, unlabelled
 
 
-class Ade20k(SegmentationDataModule):
+class Ade20k(DataSet):
     """ADE20K's 20210 training and 2000 validation images. The labels of test are not public.
 
     Args:
         root: Folder that holds ADEChallengeData2016, or that folder itself.
-        options: What every data set takes; see `SegmentationDataModule`.
     """
 
     # fmt: off
@@ -90,11 +89,11 @@ class Ade20k(SegmentationDataModule):
         ),
     )
 
-    def __init__(self, root: str, **options: Any) -> None:
-        super().__init__(**options)
+    @checked
+    def __init__(self, root: str) -> None:
         self.root = root
 
-    def source(self, split: str) -> Source:
+    def pairs(self, split: str) -> Pairs:
         """Pair the images of a split with their annotations.
 
         Raises:
@@ -104,6 +103,5 @@ class Ade20k(SegmentationDataModule):
         root = find_folder(Path(self.root).expanduser(), places, "annotations", LAYOUT)
         images = require_folder(root / "images" / FOLDERS[split], LAYOUT)
         annotations = require_folder(root / "annotations" / FOLDERS[split], LAYOUT)
-        files = pair_by_name(images, annotations)
-        check_count("ADE20K", split, len(files), self.images)
-        return FileSource(files, TRAIN_IDS)
+        files, problems = pair_by_name(images, annotations)
+        return Pairs(FileSource(files, TRAIN_IDS), problems, self.images[split])

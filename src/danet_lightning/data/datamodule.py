@@ -1,6 +1,6 @@
-"""The base of every data set: augmentation, samplers and loaders. A leaf says where images are."""
+"""Loaders over the splits of a data set: what is read, in which order, by how many."""
 
-from abc import ABC, abstractmethod
+import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,9 +10,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from danet_lightning.data.base import IGNORE, Archive, Sample, Source
+from danet_lightning.data.base import IGNORE, DataSet, Sample, Source
+from danet_lightning.data.files.black_and_white import look_for_black_and_white
 from danet_lightning.data.files.cache import cached
 from danet_lightning.data.files.digest import digests
+from danet_lightning.data.files.leakage import refuse_shared
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.data.samples.loader import (
     SegmentationLoader,
@@ -21,122 +23,61 @@ from danet_lightning.data.samples.loader import (
     start_worker,
 )
 from danet_lightning.data.samples.sampler import EpochSampler, EvaluationSampler
-from danet_lightning.data.samples.transforms import training_transform
+from danet_lightning.data.samples.transforms import Augmentation
 from danet_lightning.disk.names import expanded
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, checked
 
-Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
+log = logging.getLogger(__name__)
 
 
-class SegmentationDataModule(LightningDataModule, ABC):
-    """Loaders over a data set's splits; a leaf has `classes`, `palette`, `label_source`, `source`.
+class SegmentationDataModule(LightningDataModule):
+    """Loaders over a data set's splits.
 
     Args:
-        crop_size: Height and width of a training sample in pixels.
-        scale_range: Least and greatest random scale in training.
-        flip: Probability of mirroring a training sample.
-        color_jitter: Strength of random brightness, contrast, saturation and hue; 0: none.
-        blur: Probability of a slight blur.
-        base_size: Short side in pixels at scale 1, for images of different sizes: the authors'
-            `base_size`. None: each image's own.
-        max_category_share: A crop of which one class has this share or more is placed again, up
-            to 10 times: MMSegmentation's `cat_max_ratio`. 1: never.
-        photometric: Whether to change colors as MMSegmentation's `PhotoMetricDistortion` does;
-            `color_jitter` can be used as well.
-        workers: Processes that read, for each training process; no more than there are cores.
-        seed: Seed of the order and the augmentation.
+        dataset: The images.
+        augmentation: What becomes of them in training; None: they are evaluated only.
         batch_size: Images in one training step, over all processes together.
+        seed: Seed of the order and the augmentation.
+        workers: Processes that read, for each training process; no more than there are cores.
         cache: "memmap" decodes the files of a split once into one file, 4 bytes for each pixel,
             and reads from there what a sample needs; "none" decodes them for every sample.
         cache_dir: Where the cache lies. None: in .danet_cache in the data set's `root` or, where
             that cannot be written or there is none, in ~/.cache/danet_lightning.
-
-    Attributes:
-        classes: Class names; a train id is the position in it.
-        palette: One RGB color (0..255) for each class.
-        label_source: Where the labels come from; recorded with every number.
-        mean: Mean of ImageNet's R, G and B in 0..255, by which images are normalised.
-        std: Their standard deviation, in 0..255.
-        splits: Names of the splits there may be.
-        raw_ids: The label file's id of each class, where a benchmark's server wants it.
-        archives: The files of its release, for `prepare`.
-        validation_split: The one that `val_dataloader` reads.
-
-    Raises:
-        RequestError: `scale_range` is reversed.
+        validation_split: The split that `val_dataloader` reads.
     """
 
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    label_source: str
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # 255 * (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
-    splits: tuple[str, ...] = ("train", "val", "test")
-    raw_ids: tuple[int, ...] | None = None
-    archives: tuple[Archive, ...] = ()
-
+    @checked
     def __init__(
         self,
-        crop_size: tuple[PositiveInt, PositiveInt],
-        scale_range: tuple[Scale, Scale] = (0.5, 2.0),
-        flip: Annotated[float, Field(ge=0, le=1)] = 0.5,
-        color_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0,
-        blur: Annotated[float, Field(ge=0, le=1)] = 0.0,
-        base_size: PositiveInt | None = None,
-        max_category_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
-        photometric: bool = False,
-        workers: NonNegativeInt = 0,
-        seed: NonNegativeInt = 0,
+        dataset: DataSet,
+        augmentation: Augmentation | None = None,
         batch_size: PositiveInt = 8,
+        seed: NonNegativeInt = 0,
+        workers: NonNegativeInt = 0,
         cache: Literal["none", "memmap"] = "none",
         cache_dir: Annotated[str, Field(min_length=1)] | None = None,
+        validation_split: str = "val",
     ) -> None:
         super().__init__()
-        if scale_range[0] > scale_range[1]:
+        if len(set(dataset.classes)) < len(dataset.classes):
             raise RequestError(
-                f"scale_range={list(scale_range)}: the least scale comes first; swap the two."
+                f"dataset.classes: {list(dataset.classes)}: every class needs a name of its own."
             )
-        self.crop_size = (crop_size[0], crop_size[1])
-        self.scale_range = (scale_range[0], scale_range[1])
-        self.flip = flip
-        self.color_jitter = color_jitter
-        self.blur = blur
-        self.base_size = base_size
-        self.max_category_share = max_category_share
-        self.photometric = photometric
-        self.workers = workers
-        self.seed = seed
+        self.dataset = dataset
+        self.augmentation = augmentation
         self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
         self.cache = cache
         self.cache_dir = cache_dir
-        self.validation_split = "val"
+        self.validation_split = validation_split
         self._sources: dict[str, Source] = {}
         self._digests: dict[str, Tensor] = {}
-
-    @abstractmethod
-    def source(self, split: str) -> Source:
-        """Find the images and labels of a split; the first access to disk.
-
-        Raises:
-            RequestError: They are not there, or not in the expected layout.
-        """
 
     def prepare_data(self) -> None:
         """Build the caches in one process of each machine, while its others wait."""
         if self.cache == "memmap" and self.trainer is not None and self.trainer.state.fn:
             self.setup(self.trainer.state.fn.value)
-
-    def image_files(self, split: str) -> list[tuple[str, Path]]:
-        """Return (id, image) for the images of a split, to predict them; labels may be missing.
-
-        Raises:
-            RequestError: The data set or the split has no image files.
-        """
-        self._check_split(split)
-        files = getattr(self.source(split), "files", None)
-        if files is None:
-            raise RequestError(f"{type(self).__name__} has no image files that could be predicted.")
-        return [(name, image) for name, image, _ in files]
 
     def digests(self, split: str) -> Tensor:
         """Tell the images and labels of a split from others, as (N, 2) int64; see `digest`.
@@ -146,7 +87,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """
         if split not in self._digests:
             try:
-                self._digests[split] = digests(self._sources.get(split) or self.source(split))
+                self._digests[split] = digests(self.source(split))
             except OSError as error:
                 raise RequestError(f"{error.filename} cannot be read: {error.strerror}.") from error
         return self._digests[split]
@@ -154,24 +95,16 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         """Find the splits that the stage reads, so that missing data ends the run at once."""
         if stage == "fit":
-            self._source("train")
-        self._source(self.validation_split if stage in ("fit", "validate") else "test")
+            self.source("train")
+        self.source(self.validation_split)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Return this process's share of the augmented training batches."""
-        source = self._source("train")
-        transform = training_transform(
-            self.crop_size,
-            self.scale_range,
-            self.flip,
-            self.color_jitter,
-            self.blur,
-            self.base_size,
-            self.max_category_share,
-            self.photometric,
-        )
+        if self.augmentation is None:
+            raise RequestError("augmentation: training needs one, for the size of its samples.")
+        source = self.source("train")
         sampler = EpochSampler(len(source), self.batch_size, *self._rank_and_world(), self.seed)
-        dataset = SegmentationDataset(source, transform, self.seed)
+        dataset = SegmentationDataset(source, self.augmentation.transform(), self.seed)
         parts = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
         if sampler.batch_size_per_process % parts:
             raise RequestError(
@@ -186,40 +119,48 @@ class SegmentationDataModule(LightningDataModule, ABC):
         """Return the images of `validation_split`."""
         return self.evaluation_dataloader(self.validation_split)
 
-    def test_dataloader(self) -> DataLoader[Sample]:
-        """Return the test images."""
-        return self.evaluation_dataloader("test")
-
-    def predict_dataloader(self) -> DataLoader[Sample]:
-        """Return the test images."""
-        return self.evaluation_dataloader("test")
-
     def evaluation_dataloader(self, split: str) -> DataLoader[Sample]:
         """Return this process's share of a split, image by image at the labels' own size."""
-        source = self._source(split)
+        source = self.source(split)
         sampler = EvaluationSampler(len(source), *self._rank_and_world())
         # One at a time: sizes differ, and an image's result must not depend on its neighbours.
         dataset = SegmentationDataset(source)
         return SegmentationLoader(dataset, 1, sampler=sampler, **self._loader_options())
 
-    def _check_split(self, split: str) -> None:
-        if split not in self.splits:
-            raise RequestError(f"split={split}: there are {', '.join(self.splits)}.")
+    def source(self, split: str) -> Source:
+        """Find the images and labels of a split, which are then kept, through the cache if any.
 
-    def _source(self, split: str) -> Source:
-        self._check_split(split)
+        Raises:
+            RequestError: Some are missing or wrong, none is labelled, or the split is unknown.
+        """
         if split not in self._sources:
-            source = self.source(split)
-            if len(source) == 0:
-                raise RequestError(
-                    f"{type(self).__name__}: the split '{split}' holds no images. "
-                    "Put images into it or choose another one."
-                )
-            self._require_labels(split, source)
-            if self.cache == "memmap":
-                source = cached(source, f"{type(self).__name__}-{split}", *self._cache_options())
-            self._sources[split] = source
+            self._sources[split] = self._new_source(split)
         return self._sources[split]
+
+    def _new_source(self, split: str) -> Source:
+        name = type(self.dataset).__name__
+        self.dataset.require_split(split)
+        source, problems, published = self.dataset.pairs(split)
+        if problems:
+            raise problems[0]
+        if len(source) == 0:
+            raise RequestError(
+                f"{name}: the split '{split}' holds no images. Put images into it or choose "
+                "another one."
+            )
+        if published not in (None, len(source)):
+            log.warning(
+                "%s: %s holds %d images here, %d as published; a number measured on it compares "
+                "with no other. Complete the data set, unless you chose a part of it.",
+                *(name, split, len(source), published),
+            )
+        look_for_black_and_white(source, split)
+        if split == "train" and self.dataset.is_own:
+            refuse_shared(source, self.dataset.pairs("val").source)
+        self._require_labels(split, source)
+        if self.cache == "memmap":
+            source = cached(source, f"{name}-{split}", *self._cache_options())
+        return source
 
     def _require_labels(self, split: str, source: Source) -> None:
         """Read labels until there is one that counts: as a rule, those of the first image."""
@@ -233,8 +174,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     def _cache_options(self) -> tuple[list[Path], int]:
         """The folders a cache may lie in, and the processes that build one."""
-        root = getattr(self, "root", None)
-        places = [expanded(root) / ".danet_cache"] if isinstance(root, str | Path) else []
+        root = self.dataset.root
+        places = [expanded(root) / ".danet_cache"] if root else []
         with suppress(RuntimeError):  # a user of no name, as in some containers, has no home
             places.append(Path.home() / ".cache" / "danet_lightning")
         if self.cache_dir is not None:

@@ -3,22 +3,18 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, NonNegativeInt
+from pydantic import AfterValidator, Field, NonNegativeInt
 
-from danet_lightning.data.base import Source
-from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.files.black_and_white import look_for_black_and_white
-from danet_lightning.data.files.inspection import running
+from danet_lightning.data.base import DataError, DataSet, Pairs, Triple
 from danet_lightning.data.files.layout import require_folder
-from danet_lightning.data.files.leakage import same_files
 from danet_lightning.data.files.legend import legend
 from danet_lightning.data.files.lists import pair_lines
 from danet_lightning.data.files.own_masks import ColorSource
-from danet_lightning.data.files.pairing import Triple, first_five, pair_by_name
+from danet_lightning.data.files.pairing import pair_by_name
 from danet_lightning.disk.names import expanded, stored_path
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, checked
 
 LAYOUT = """\
 Your own images are expected as dataset.root/{train,val}/images/ and, by the same names, masks \
@@ -33,18 +29,33 @@ PARTNER = (
     "Add or remove them; dataset.image_suffix and dataset.mask_suffix are taken off names that "
     "differ in their endings; JPEGs are no masks, as they invent labels along every edge."
 )
-# Here, as the check of a configuration follows the names of this file only.
-Names = Annotated[
-    Sequence[Annotated[str, Field(min_length=1)]], Field(min_length=2, max_length=254)
-]
+
+
+def _distinct(names: Sequence[str]) -> Sequence[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} occurs {names.count(name)} times; name every class once")
+    return names
+
+
+def _enough(names: Sequence[str]) -> Sequence[str]:
+    if not 2 <= len(names) <= 254:
+        raise ValueError(
+            "must be 2 to 254 names; what belongs to nothing else is a class, too: "
+            "[background,road]"
+        )
+    return names
+
+
 Text = Annotated[str, Field(min_length=1)]
+Names = Annotated[Sequence[Text], AfterValidator(_enough), AfterValidator(_distinct)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Id = Annotated[int, Field(ge=0, le=65534)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Color = tuple[Byte, Byte, Byte]
 
 
-class Folder(SegmentationDataModule):
+class Folder(DataSet):
     """Images and masks below one folder.
 
     Args:
@@ -68,13 +79,15 @@ class Folder(SegmentationDataModule):
             hold ids, and VOC's colors are drawn.
         ignore: An id or ids that are ignored; of masks of colors, a color or colors. With
             `colors`, three numbers are a color.
-        options: What every data set takes; see `SegmentationDataModule`.
 
     Raises:
         RequestError: Ids, colors and classes do not fit together, or nothing says which images
             are val.
     """
 
+    is_own = True
+
+    @checked
     def __init__(
         self,
         root: str,
@@ -89,9 +102,7 @@ class Folder(SegmentationDataModule):
         ids: Sequence[Id] | None = None,
         colors: Sequence[Color] | None = None,
         ignore: Id | Sequence[Id] | Sequence[Color] | None = 255,
-        **options: Any,
     ) -> None:
-        super().__init__(**options)
         self.root = root
         self.classes = tuple(classes)
         self.legend = legend(self.classes, ids, colors, ignore)
@@ -113,43 +124,40 @@ class Folder(SegmentationDataModule):
         if val_fraction is not None:
             self.label_source += f", val_fraction {val_fraction}, split_seed {split_seed}"
 
-    def source(self, split: str) -> Source:
+    def pairs(self, split: str) -> Pairs:
         """Pair the images of a split with their masks.
 
         Raises:
-            RequestError: Something is missing or has no partner, an image is in train and in val,
-                or the masks are black and white while white is ignored.
+            RequestError: A folder or a list is missing, or a split holds nothing.
         """
-        files = self._files(split)
-        if split == "train":
-            self._refuse_shared(files)
-        source = ColorSource(files, self.legend.train_ids, self.legend.color_ids)
-        look_for_black_and_white(source, split)
-        return source
+        files, problems = self._files(split)
+        return Pairs(ColorSource(files, self.legend.train_ids, self.legend.color_ids), problems)
 
-    def _files(self, split: str) -> list[Triple]:
+    def _files(self, split: str) -> tuple[list[Triple], list[DataError]]:
         root = require_folder(stored_path(expanded(self.root)), LAYOUT)
         if self.val_fraction is not None and split != "test":
             return self._share(root, split)
         if "{split}" not in self.place:
-            raise RequestError(
+            raise DataError(
                 f"split=test: without {{split}}, {self.place} is divided into train and val only.",
                 "absent",
             )
         return self._pairs(root, split)
 
-    def _pairs(self, root: Path, split: str) -> list[Triple]:
+    def _pairs(self, root: Path, split: str) -> tuple[list[Triple], list[DataError]]:
         if self.list_file is not None:
             return pair_lines(_place(root, self.list_file, split), root, LAYOUT)
         images = require_folder(_place(root, self.image_pattern, split), LAYOUT)
         masks = require_folder(_place(root, self.mask_pattern, split), LAYOUT)
         is_shared = "{split}" in self.image_pattern and "{split}" not in self.mask_pattern
-        files = pair_by_name(images, masks, *self.suffixes, extra_labels=is_shared, remedy=PARTNER)
-        if not files:
+        files, problems = pair_by_name(
+            images, masks, *self.suffixes, extra_labels=is_shared, remedy=PARTNER
+        )
+        if not files and not problems:
             raise RequestError(f"There are no images in {images.absolute()}.\n{LAYOUT}")
-        return files
+        return files, problems
 
-    def _share(self, root: Path, split: str) -> list[Triple]:
+    def _share(self, root: Path, split: str) -> tuple[list[Triple], list[DataError]]:
         val = _place(root, self.place, "val")
         if "{split}" in self.place and val.exists():
             raise RequestError(
@@ -157,31 +165,19 @@ class Folder(SegmentationDataModule):
                 f"validation, and there is {val.absolute()}. Use dataset.val_fraction=null, or "
                 "move its files to train."
             )
-        pool = self._pairs(root, "train")
+        pool, problems = self._pairs(root, "train")
         chosen = [file for file in pool if self._is_val(file[0]) == (split == "val")]
-        if not chosen:
+        if not chosen and not problems:
             raise RequestError(
                 f"dataset.val_fraction={self.val_fraction} of {len(pool)} images leaves none for "
                 f"{split}. Choose another fraction or dataset.split_seed."
             )
-        return chosen
+        return chosen, problems
 
     def _is_val(self, name: str) -> bool:
         text = f"{self.split_seed}/{name}"  # of a name that is no UTF-8, its bytes
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8]) < (self.val_fraction or 0) * 2**64
-
-    def _refuse_shared(self, train: Sequence[Triple]) -> None:
-        if running() is not None:  # `check` compares all splits itself
-            return
-        val = self._files("val")
-        same = same_files([image for _, image, _ in train], [image for _, image, _ in val])
-        if same:
-            shown = first_five([f"{here} = {there}" for here, there in same])
-            raise RequestError(
-                f"{len(same)} images are in train and in val: {shown}. What was learned by heart "
-                "would count as found. Remove them from one of the two."
-            )
 
 
 def _place(root: Path, pattern: str, split: str) -> Path:

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from danet_lightning.data.base import Archive, Source
-from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.files.layout import check_count, find_folder, read_names, voc_colors
+from danet_lightning.data.base import Archive, DataSet, Pairs
+from danet_lightning.data.files.layout import find_folder, read_names, voc_colors
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, checked
 
 LAYOUT = """\
 PASCAL-Context is expected as dataset.root/VOCdevkit/VOC2010/ with JPEGImages/*.jpg and, there or \
@@ -36,14 +35,13 @@ IDS = {  # among the 459 labels
 # fmt: on
 
 
-class PascalContext(SegmentationDataModule):
+class PascalContext(DataSet):
     """PASCAL-Context's 4998 training and 5105 validation images.
 
     Args:
         root: Folder that holds VOCdevkit/VOC2010, or one of these two themselves.
         background: Whether the other 400 labels are a class, the first of 60; else they are
             ignored, and there are 59. Results are published under both rules.
-        options: What every data set takes; see `SegmentationDataModule`.
     """
 
     classes = tuple(IDS)
@@ -80,8 +78,8 @@ class PascalContext(SegmentationDataModule):
         ),
     )
 
-    def __init__(self, root: str, background: bool = False, **options: Any) -> None:
-        super().__init__(**options)
+    @checked
+    def __init__(self, root: str, background: bool = False) -> None:
         self.root = root
         self.background = background
         self.label_source = "59 of 459 labels, the others ignored"
@@ -90,7 +88,7 @@ class PascalContext(SegmentationDataModule):
             self.palette = voc_colors(60)
             self.label_source = "59 of 459 labels, the others background"
 
-    def source(self, split: str) -> Source:
+    def pairs(self, split: str) -> Pairs:
         """Pair the images of a split with their label maps.
 
         Raises:
@@ -100,11 +98,11 @@ class PascalContext(SegmentationDataModule):
         voc = find_folder(root, ("VOCdevkit/VOC2010", "VOC2010", "."), "JPEGImages", LAYOUT)
         images = [voc / "JPEGImages" / "*.jpg"]
         labels, ids, last = _labels(voc, root)
-        files = pair_listed(_names(voc, root, split), images, [labels], LAYOUT)
-        check_count("PASCAL-Context", split, len(files), self.images)
+        files, problems = pair_listed(_names(voc, root, split), images, [labels], LAYOUT)
         others = dict.fromkeys(range(last + 1), 0 if self.background else 255)
         classes = {label: train_id for train_id, label in enumerate(ids, int(self.background))}
-        return FileSource(files, {**others, **classes}, variable="LabelMap")
+        source = FileSource(files, {**others, **classes}, variable="LabelMap")
+        return Pairs(source, problems, self.images[split])
 
 
 def _labels(voc: Path, root: Path) -> tuple[Path, Iterable[int], int]:

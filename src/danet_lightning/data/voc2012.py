@@ -1,15 +1,13 @@
 """PASCAL VOC 2012 (Everingham et al. 2015), with SBD's extra labels (Hariharan et al. 2011)."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from danet_lightning.data.base import Archive, Source
-from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.files.black_and_white import look_for_black_and_white
-from danet_lightning.data.files.layout import check_count, find_folder, read_names, voc_colors
+from danet_lightning.data.base import Archive, DataSet, Pairs
+from danet_lightning.data.files.layout import find_folder, read_names, voc_colors
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, checked
 
 LAYOUT = """\
 VOC 2012 is expected as it is published: dataset.root/VOCdevkit/VOC2012/ with JPEGImages/*.jpg, \
@@ -25,7 +23,7 @@ http://home.bharathh.info/pubs/codes/SBD/download.html."""
 TRAIN_IDS = {**{label: label for label in range(21)}, 255: 255}  # 255: contours and "difficult"
 
 
-class Voc2012(SegmentationDataModule):
+class Voc2012(DataSet):
     """VOC 2012's segmentation images, the training set enlarged to 10582 by SBD.
 
     Test has no public labels. Beware of `train_split="trainval"`: it contains val, so a score on
@@ -39,7 +37,6 @@ class Voc2012(SegmentationDataModule):
             folder SegmentationClassAug beside SegmentationClass, with the list train_aug.txt or
             trainaug.txt if there is one, or from SBD itself. Where VOC has a mask, that is used.
         sbd_root: Folder that holds SBD's benchmark_RELEASE; goes before SegmentationClassAug.
-        options: What every data set takes; see `SegmentationDataModule`.
     """
 
     # fmt: off
@@ -80,19 +77,18 @@ class Voc2012(SegmentationDataModule):
         ),
     )
 
+    @checked
     def __init__(
         self,
         root: str,
         train_split: Literal["train", "trainval", "train_aug"] = "train_aug",
         sbd_root: str | None = None,
-        **options: Any,
     ) -> None:
-        super().__init__(**options)
         self.root = root
         self.train_split = train_split
         self.sbd_root = sbd_root
 
-    def source(self, split: str) -> Source:
+    def pairs(self, split: str) -> Pairs:
         """Pair the images of a list with their masks.
 
         Raises:
@@ -106,11 +102,9 @@ class Voc2012(SegmentationDataModule):
             masks.append(extra)
         else:
             names = _listed(voc, wanted)
-        files = pair_listed(names, [voc / "JPEGImages" / "*.jpg"], masks, LAYOUT)
-        check_count("VOC 2012", wanted, len(files), self.images)
+        files, problems = pair_listed(names, [voc / "JPEGImages" / "*.jpg"], masks, LAYOUT)
         source = FileSource(files, TRAIN_IDS, variable="GTcls.Segmentation")
-        look_for_black_and_white(source, split)
-        return source
+        return Pairs(source, problems, self.images.get(wanted))
 
     def image_files(self, split: str) -> list[tuple[str, Path]]:
         """Return (id, image) for the images of a split; test's list comes with VOC's test archive.
@@ -122,7 +116,9 @@ class Voc2012(SegmentationDataModule):
             return super().image_files(split)
         voc = self._folder()
         images = [voc / "JPEGImages" / "*.jpg"]
-        pairs = pair_listed(_listed(voc, "test"), images, images, LAYOUT)
+        pairs, problems = pair_listed(_listed(voc, "test"), images, images, LAYOUT)
+        if problems:
+            raise problems[0]
         return [(name, image) for name, image, _ in pairs]
 
     def _folder(self) -> Path:

@@ -14,7 +14,7 @@ from danet_lightning.errors import RunError
 ROOM = "Make room there, then run the same command again."
 FULL = {errno.ENOSPC, errno.EDQUOT}
 DISK = {*FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
-AGAIN = "fewer workers (dataset.workers=0: none), and run the same command again."
+AGAIN = "fewer workers (data.workers=0: none), and run the same command again."
 WORKERS = ("DataLoader worker (pid", "shared memory", "Too many open files", "of ancdata")
 REMEDIES = {  # by what the system says; a program that stops at these has found no fault of its own
     errno.ENOSPC: ROOM,

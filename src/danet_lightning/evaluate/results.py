@@ -79,8 +79,8 @@ def protocol_facts(trainer: Trainer, module: "EvaluationModule") -> dict[str, An
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     return {
         **module.protocol.describe(),
-        "dataset": type(data).__name__,
-        "label_source": getattr(data, "label_source", None),
+        "dataset": type(data.dataset).__name__,
+        "label_source": data.dataset.label_source,
         "split": data.validation_split,
         "images": int(module.images[0]),
     }

@@ -10,6 +10,7 @@ from danet_lightning.checkpoints.metadata import facts_for_module
 from danet_lightning.checkpoints.rebuilding import PROTOCOL
 from danet_lightning.config.building import DATASET, build_over, request_errors
 from danet_lightning.config.trainer import build_trainer, leave_on_sigterm, quiet
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.results import report
 from danet_lightning.processes.group import join_group, leave_group
@@ -24,19 +25,21 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         net = loading.restore(content, config.trusted)
         facts = content["danet_lightning"]
         own = facts["config"]
-        datamodule = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
-        if list(datamodule.classes) != facts["classes"]:
+        dataset = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
+        if list(dataset.classes) != facts["classes"]:
             raise RequestError(
-                f"dataset: its classes {list(datamodule.classes)} are not the checkpoint's "
+                f"dataset: its classes {list(dataset.classes)} are not the checkpoint's "
                 f"{facts['classes']}; evaluate it on the data set it was trained on."
             )
+        datamodule = SegmentationDataModule(
+            dataset, workers=config.workers, validation_split=config.split
+        )
         protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
         # what comes out of the checkpoint does not go through Hydra, which would resolve it
         make = instantiate(config.module, _partial_=True)
         module = make(net=net, protocol=protocol, **facts_for_module(facts))
         trainer = build_trainer(config, logger=None)
     module.metadata = facts
-    datamodule.validation_split = config.split
     join_group(trainer)
     try:
         trainer.validate(module, datamodule, verbose=False)

@@ -9,6 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+MEAN = (123.675, 116.28, 103.53)  # ImageNet's R, G and B: 255 * (0.485, 0.456, 0.406)
+STD = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
+
 
 @runtime_checkable
 class Network(Protocol):

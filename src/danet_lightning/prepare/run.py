@@ -1,19 +1,17 @@
 """From nothing to a folder that a data set reads: fetch, verify and unpack its archives."""
 
-import logging
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from danet_lightning.config.building import request_errors
-from danet_lightning.data.base import Archive
+from danet_lightning.config.building import build, request_errors
+from danet_lightning.data.base import Archive, DataSet
+from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.disk.claim import HeldError, claimed
 from danet_lightning.errors import RequestError
 from danet_lightning.prepare.checksum import recorded, verify
@@ -42,7 +40,7 @@ def complete(config: DictConfig, name: str) -> None:
         RequestError: It is not made of archives, they cannot be had, or are not enough.
     """
     with request_errors():
-        data = instantiate(config.dataset, _convert_="all")
+        data = build(config, "dataset", DataSet)
     archives: Sequence[Archive] = data.archives
     if not archives:
         raise RequestError(
@@ -58,8 +56,8 @@ def complete(config: DictConfig, name: str) -> None:
         with _locked(root):
             places.complete()
     places.report(name)
-    if data.cache == "memmap":
-        places.build().setup("fit")
+    if config.data.cache == "memmap":
+        SegmentationDataModule(places.build(), **config.data).setup("fit")
 
 
 class _Places:
@@ -86,21 +84,24 @@ class _Places:
         there = {a.option: str(self.folder(a)) for a in self.archives if self.unpacked(a)}
         return {**there, "root": str(self.root)}
 
-    def build(self) -> Any:
+    def build(self) -> DataSet:
         with request_errors():
-            return instantiate(self.config.dataset, **self.options(), _convert_="all")
+            dataset: DataSet = build(self.config, "dataset", DataSet, **self.options())
+        return dataset
 
     def missing(self) -> str:
         """Why the data set cannot be read; empty if it can."""
-        data, before = self.build(), logging.root.manager.disable
-        logging.disable(logging.WARNING)  # what is said of a part is not true of the whole
-        try:
-            empty = [split for split in data.splits if len(data.source(split)) == 0]
-        except RequestError as error:
-            return str(error)
-        finally:
-            logging.disable(before)
-        return f"the split {empty[0]} holds no images." if empty else ""
+        data = self.build()
+        for split in data.splits:
+            try:
+                source, problems, _ = data.pairs(split)
+            except RequestError as error:
+                return str(error)
+            if problems:
+                return str(problems[0])
+            if len(source) == 0:
+                return f"the split {split} holds no images."
+        return ""
 
     def unfinished(self) -> list[Archive]:
         """The archives that a killed run had unpacked without moving everything to its place."""
@@ -152,7 +153,7 @@ class _Places:
     def report(self, name: str) -> None:
         """Say how many images there are, what may be removed, and how to go on."""
         data = self.build()
-        counts = [f"{split} {len(data.source(split))}" for split in data.splits]
+        counts = [f"{split} {len(data.pairs(split).source)}" for split in data.splits]
         print(f"images         {', '.join(counts)}")
         kept = [path for a in self.archives if a.urls and (path := self.path(a)).is_file()]
         if kept:

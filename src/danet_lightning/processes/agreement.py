@@ -12,7 +12,7 @@ from danet_lightning.errors import RequestError
 # Where a machine's own disk has its data, and how it reads them; and a name of the time.
 OWN = (
     *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file", "workers")),
-    *("dataset.cache", "dataset.cache_dir", "sweep_dir"),
+    *("data.cache", "data.cache_dir", "sweep_dir"),
 )
 
 

@@ -22,7 +22,7 @@ FREE = (
     *("callbacks.*.run_dir", "callbacks.*.dirpath"),
     *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file", "sbd_root")),
     # how fast it is read and shown, and how often it is told
-    *(f"dataset.{key}" for key in ("workers", "cache", "cache_dir")),
+    *(f"data.{key}" for key in ("workers", "cache", "cache_dir")),
     *("callbacks.progress", "callbacks.pictures", "callbacks.last", "callbacks.finite_loss"),
     *("protocol.window_batch", "trainer.log_every_n_steps", "trainer.profiler"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.default_root_dir"),
@@ -31,7 +31,8 @@ FREE = (
     "trainer.max_time",
     "backbone.pretrained",  # the checkpoint has better weights
     # what stands elsewhere as well
-    *("dataset.seed", "dataset.batch_size", "model.backbone", "model.num_classes"),
+    *(f"data.{key}" for key in ("dataset", "augmentation", "seed", "batch_size")),
+    *("model.backbone", "model.num_classes"),
     *(f"module.{key}" for key in ("loss", "optimizer", "head_lr_factor", "protocol", "seed")),
 )
 # May change, and the numbers then agree to rounding, no longer to the last bit.

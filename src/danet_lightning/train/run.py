@@ -35,8 +35,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
         found = resuming.find(config.ckpt_path, run_dir)
         config.trainer.precision = precision(config.trainer, found and found[1])
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        datamodule: SegmentationDataModule = build(config, "dataset", SegmentationDataModule)
-        facts = metadata(plain, dataset_facts(datamodule))
+        datamodule: SegmentationDataModule = build(config, "data", SegmentationDataModule)
+        facts = metadata(plain, dataset_facts(datamodule.dataset))
         resumed, step = None, 0
         if found:
             resumed, content = found

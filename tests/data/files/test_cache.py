@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from fake_trees import NoiseSource, write_camvid, write_cityscapes, write_voc2012
+from loaded import loaded
 from PIL import Image
 from processes import devices, succeed
 from torch.utils.data import DataLoader
@@ -28,7 +29,7 @@ from danet_lightning.data.files.cache import CachedSource, cached
 from danet_lightning.data.files.cache_key import cache_key
 from danet_lightning.data.files.source import FileSource
 from danet_lightning.data.samples.dataset import SegmentationDataset
-from danet_lightning.data.samples.transforms import training_transform
+from danet_lightning.data.samples.transforms import Augmentation
 from danet_lightning.data.voc2012 import Voc2012
 from danet_lightning.disk.claim import claimed
 from danet_lightning.errors import RequestError, RunError
@@ -60,7 +61,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def camvid(root: Path, **options: object) -> CamVid:
-    return CamVid(str(root), **{"crop_size": [32, 32], "batch_size": 2, "seed": 5, **options})
+    return loaded(CamVid, str(root), **{"seed": 5, **options})
 
 
 def source_of(root: Path, split: str = "train") -> FileSource:
@@ -94,14 +95,13 @@ def test_samples_are_the_same_with_and_without(workers: int, root: Path, seed: i
 
 
 def test_sizes_may_differ(tmp_path: Path, seed: int) -> None:
-    voc = Voc2012(
-        str(write_voc2012(tmp_path, seed=seed % 1000)), "train", crop_size=[9, 9], cache="memmap"
-    )
-    plain = voc.source("val")
+    root = str(write_voc2012(tmp_path, seed=seed % 1000))
+    voc = loaded(Voc2012, root, "train", cache="memmap")
+    plain = loaded(Voc2012, root, "train").source("val")
     images = [batch["image"].shape for batch in voc.val_dataloader()]
     assert len(set(images)) == len(images) == 3
     for index in range(len(plain)):
-        for one, other in zip(plain.read(index), voc._source("val").read(index), strict=True):
+        for one, other in zip(plain.read(index), voc.source("val").read(index), strict=True):
             assert np.array_equal(one, other)
             assert not other.flags.writeable
 
@@ -129,7 +129,7 @@ def test_it_is_built_once_and_by_workers_as_well(root: Path, built: list[Path], 
     first = camvid(root, cache="memmap", workers=2)
     first.setup("fit")
     camvid(root, cache="memmap").setup("fit")
-    camvid(root, cache="memmap").setup("test")
+    camvid(root, cache="memmap").source("test")
     assert [path.name.split("-")[:2] for path in built] == [
         ["CamVid", "train"], ["CamVid", "val"], ["CamVid", "test"],
     ]  # fmt: skip
@@ -205,7 +205,7 @@ def test_other_labels_get_a_file_of_their_own(tmp_path: Path, caplog) -> None:
     write_cityscapes(root, labels="labelTrainIds")
     with caplog.at_level("INFO"):
         for labels in ("labelIds", "labelTrainIds"):
-            data = Cityscapes(str(root), labels, crop_size=[9, 9], cache="memmap")
+            data = loaded(Cityscapes, str(root), labels, cache="memmap")
             data.evaluation_dataloader("val")
     assert len(list((root / ".danet_cache").glob("Cityscapes-val-*.pixels"))) == 2
     (told,) = [text for text in caplog.messages if "remove what nobody uses" in text]
@@ -413,7 +413,7 @@ def test_a_read_only_root_falls_back_to_the_home(
     assert {path.parent for path in built} == {tmp_path / "home/.cache/danet_lightning"}
     with pytest.raises(RequestError) as raised:
         camvid(root, cache="memmap", cache_dir=str(root / ".danet_cache")).setup("fit")
-    for part in (str(root / ".danet_cache"), "dataset.cache_dir", "dataset.cache=none"):
+    for part in (str(root / ".danet_cache"), "data.cache_dir", "data.cache=none"):
         assert part in str(raised.value)
 
 
@@ -421,13 +421,13 @@ def test_a_read_only_root_falls_back_to_the_home(
 def test_of_two_processes_of_a_training_one_builds(root: Path, tmp_path: Path) -> None:
     done = succeed(
         2, "train", *QUICK, *devices(2), "dataset=camvid", f"dataset.root={root}", "logger=csv",
-        "dataset.cache=memmap", "dataset.crop_size=[32,32]", "trainer.max_epochs=1",
+        "data.cache=memmap", "augmentation.crop_size=[32,32]", "trainer.max_epochs=1",
         "run_dir=cached", cwd=tmp_path,
     )  # fmt: skip
     told = "".join(process.stdout + process.stderr for process in done)
     assert told.count("Building the pixel cache") == 2  # of train and of val
     succeed(
-        1, "evaluate", "ckpt_path=cached/best.ckpt", "+dataset.cache=none", "run_dir=decoded",
+        1, "evaluate", "ckpt_path=cached/best.ckpt", "+data.cache=none", "run_dir=decoded",
         "trainer=cpu", TRUSTED, cwd=tmp_path,
     )  # fmt: skip
     assert matrix_of(tmp_path / "cached") == matrix_of(tmp_path / "decoded")
@@ -454,11 +454,12 @@ def test_too_small_a_disk_is_told_before_anything_is_decoded(root: Path, monkeyp
     needed = 5 * 36 * 48 * 4
     usage = SimpleNamespace(free=needed - 1000)
     monkeypatch.setattr(cache_building.shutil, "disk_usage", lambda folder: usage)
+    source = source_of(root)
     with monkeypatch.context() as patch:
         patch.setattr(FileSource, "read", lambda *_: pytest.fail("was decoded"))
         with pytest.raises(RequestError) as raised:
-            cached(source_of(root), "train", [root / "cache"])
-    for part in ("needs 3.46e-05 GB", "and 3.36e-05 GB are free", "dataset.cache_dir"):
+            cached(source, "train", [root / "cache"])
+    for part in ("needs 3.46e-05 GB", "and 3.36e-05 GB are free", "data.cache_dir"):
         assert part in str(raised.value)
     usage.free = needed
     cached(source_of(root), "train", [root / "cache"])
@@ -478,7 +479,7 @@ def test_a_crop_reads_its_window_alone(tmp_path: Path) -> None:
     kept = cached(FileSource(files, {0: 0}), "large", [tmp_path])
     image, mask = kept.read(0)
     assert resident(kept) == 0
-    transform = training_transform((100, 100), (1.0, 1.0))
+    transform = Augmentation((100, 100), (1.0, 1.0)).transform()
     transform(image=image, mask=mask)
     # 100 of 3000 rows each; the kernel maps up to 2 MB around a page along with it, unread
     assert 0 < resident(kept) < 0.4 * kept.pixels.starts[-1]

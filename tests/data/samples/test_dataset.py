@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from danet_lightning.data.samples.dataset import SegmentationDataset, sample_seed
 from danet_lightning.data.samples.sampler import EpochSampler
-from danet_lightning.data.samples.transforms import training_transform
+from danet_lightning.data.samples.transforms import Augmentation
 
 # 4 workers on 2 cores are meant; Python 3.12 dislikes any fork beside torch's threads.
 pytestmark = [
@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def training_set(seed: int = 0) -> SegmentationDataset:
-    transform = training_transform((32, 40), (0.5, 2.0), 0.5, color_jitter=0.5, blur=0.5)
+    transform = Augmentation((32, 40), (0.5, 2.0), 0.5, color_jitter=0.5, blur=0.5).transform()
     return SegmentationDataset(NoiseSource(12), transform, seed)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from danet_lightning.data.samples.photometric import PhotometricDistortion
-from danet_lightning.data.samples.transforms import training_transform
+from danet_lightning.data.samples.transforms import Augmentation
 
 NOTHING = {
     "brightness": None,
@@ -133,7 +133,9 @@ def noise(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_same_state_gives_the_same_image_and_the_mask_is_left_alone(seed):
     image, mask = noise(seed)
-    first, second = (training_transform((20, 30), (1.0, 1.0), 0.0, photometric=True) for _ in "ab")
+    first, second = (
+        Augmentation((20, 30), (1.0, 1.0), 0.0, photometric=True).transform() for _ in "ab"
+    )
     changed = 0
     for draw in range(40):
         results = []

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from danet_lightning.data.samples.transforms import RandomScaleCrop, training_transform
+from danet_lightning.data.samples.transforms import Augmentation, RandomScaleCrop
 
 
 def coordinates(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -278,7 +278,7 @@ def test_options_out_of_range_are_refused(options):
 
 def drawn_parameters(seed: int, draws: int) -> np.ndarray:
     """(draws, 6): scale, top, left, flip, brightness, blur."""
-    transform = training_transform((32, 32), (1.0, 2.0), flip=0.5, color_jitter=0.5, blur=0.5)
+    transform = Augmentation((32, 32), (1.0, 2.0), flip=0.5, color_jitter=0.5, blur=0.5).transform()
     crop, flip, jitter, blur = transform.transforms
     image, mask = np.full((64, 64, 3), 90, np.uint8), np.zeros((64, 64), np.uint8)
     table = []
@@ -312,22 +312,22 @@ def test_flip_mirrors_both_and_color_changes_the_image_alone():
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (40, 40, 3), np.uint8)
     mask = generator.integers(0, 9, (40, 40), np.uint8)
-    plain, _ = apply(training_transform((40, 40), (1.0, 1.0), flip=0.0), 3, image, mask)
+    plain, _ = apply(Augmentation((40, 40), (1.0, 1.0), flip=0.0).transform(), 3, image, mask)
     assert np.array_equal(plain, image)
 
-    got, labels = apply(training_transform((40, 40), (1.0, 1.0), flip=1.0), 3, image, mask)
+    got, labels = apply(Augmentation((40, 40), (1.0, 1.0), flip=1.0).transform(), 3, image, mask)
     assert np.array_equal(got, image[:, ::-1])
     assert np.array_equal(labels, mask[:, ::-1])
 
-    for option in ("color_jitter", "blur", "photometric"):
-        transform = training_transform((40, 40), (1.0, 1.0), flip=0.0, **{option: 1})
+    for option, value in {"color_jitter": 1, "blur": 1, "photometric": True}.items():
+        transform = Augmentation((40, 40), (1.0, 1.0), flip=0.0, **{option: value}).transform()
         got, labels = apply(transform, 3, image, mask)
         assert not np.array_equal(got, image), option
         assert np.array_equal(labels, mask), option
 
 
 def test_the_steps_come_in_the_order_of_mmsegmentation():
-    everything = training_transform((8, 8), (1.0, 1.0), 0.5, 0.3, 0.5, 12, 0.75, True)
+    everything = Augmentation((8, 8), (1.0, 1.0), 0.5, 0.3, 0.5, 12, 0.75, True).transform()
     assert [type(step).__name__ for step in everything.transforms] == [
         "RandomScaleCrop",
         "HorizontalFlip",

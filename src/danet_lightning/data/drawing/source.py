@@ -1,10 +1,10 @@
 """Scenes as a source of samples; apart from the data set, whose import takes a worker seconds."""
 
-from danet_lightning.data.base import Pixels
+from danet_lightning.data.base import Pixels, Source
 from danet_lightning.data.drawing.scene import draw_scene
 
 
-class SceneSource:
+class SceneSource(Source):
     """The scenes of one split, drawn once and then kept: 4 bytes for each pixel.
 
     Args:

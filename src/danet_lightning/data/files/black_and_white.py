@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from danet_lightning.data.files.inspection import running
-from danet_lightning.data.files.source import UNMAPPED, FileSource
+from danet_lightning.data.base import IGNORE, DataError, Source
 from danet_lightning.errors import RequestError
 
-IGNORE = 255
 LOOKED_AT = 64  # masks of a split that training looks at before it starts
 log = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ class BlackAndWhite:
         split: Its name, for the message.
     """
 
-    source: FileSource
+    source: Source
     split: str
     masks: int = field(default=0, init=False)
     alone: int = field(default=0, init=False)  # masks of black and white and nothing else
@@ -35,15 +33,11 @@ class BlackAndWhite:
     has_black: bool = field(default=False, init=False)
     has_white: bool = field(default=False, init=False)
 
-    @property
-    def is_possible(self) -> bool:
-        """Whether masks of black and white would be read without an error."""
-        table = self.source.table
-        return bool(table[0] < UNMAPPED and table[IGNORE] == IGNORE)
-
     def add(self, counts: NDArray[Any]) -> None:
         """Count one mask, by its pixels (256,) of each train id."""
-        black, white = int(self.source.table[0]), bool(counts[IGNORE])
+        black, white = self.source.black, bool(counts[IGNORE])
+        if black is None or not counts.any():
+            return
         has_other = bool(np.delete(counts, [black, IGNORE]).any())
         self.masks += 1
         self.others += has_other
@@ -52,25 +46,25 @@ class BlackAndWhite:
         self.has_black |= bool(counts[black])
         self.has_white |= white
 
-    def problem(self) -> RequestError | None:
+    def problem(self) -> DataError | None:
         """Return what is wrong: an error ("mask_0_255"), a warning ("some_0_255") or nothing.
 
         An error: no mask holds anything else. A warning: some masks do, and white lies beside
         another class in none of them, or half of all masks are black and white.
         """
-        if not (self.is_possible and self.has_black and self.has_white):
+        if not (self.has_black and self.has_white):
             return None
         if not self.others:
-            return RequestError(
+            return DataError(
                 f"All {self.masks} masks of {self.split} hold the ids 0 and 255 alone, as black "
                 "and white ones do, and 255 is ignored.",
                 "mask_0_255",
                 "Write class indices, 0 and 1. Of masks of your own (dataset=folder): "
                 "dataset.ids=[0,255] dataset.ignore=null if white is a class.",
-                [label for _, _, label in self.source.files],
+                [self.source.paths(index)[-1] for index in range(len(self.source))],
             )
         if self.alone and (not self.beside or 2 * self.alone >= self.masks):
-            return RequestError(
+            return DataError(
                 f"{self.alone} of {self.masks} masks of {self.split} hold the ids 0 and 255 alone, "
                 "as black and white ones do, and 255 is ignored: nothing is learned from their "
                 "white.",
@@ -81,7 +75,7 @@ class BlackAndWhite:
         return None
 
 
-def look_for_black_and_white(source: FileSource, split: str) -> None:
+def look_for_black_and_white(source: Source, split: str) -> None:
     """Refuse a split whose masks are black and white, and warn where some of them are.
 
     64 masks, spread over the split, are looked at; if they are all black and white, the others
@@ -91,7 +85,7 @@ def look_for_black_and_white(source: FileSource, split: str) -> None:
         RequestError: No mask of the split holds anything else.
     """
     found = BlackAndWhite(source, split)
-    if running() is not None or not found.is_possible:
+    if source.black is None:
         return
     step = max(1, len(source) // LOOKED_AT)
     first = range(0, len(source), step)[:LOOKED_AT]

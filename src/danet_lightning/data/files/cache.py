@@ -18,7 +18,7 @@ from danet_lightning.errors import RequestError
 log = logging.getLogger(__name__)
 
 
-class CachedSource:
+class CachedSource(Source):
     """A source whose pixels come from a cache: the same names and the same bytes.
 
     Args:
@@ -36,6 +36,10 @@ class CachedSource:
     def name(self, index: int) -> str:
         """Return the id of an image."""
         return self.source.name(index)
+
+    def paths(self, index: int) -> tuple[Path, ...]:
+        """Return the files of image and label."""
+        return self.source.paths(index)
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
         """Return the RGB image (H, W, 3) and its train ids (H, W), both read-only."""
@@ -59,8 +63,8 @@ def cached(source: Source, name: str, folders: Sequence[Path], workers: int = 0)
     """
     if not isinstance(source, FileSource):
         raise RequestError(
-            f"dataset.cache=memmap keeps decoded files, and {type(source).__name__} reads none. "
-            "Use dataset.cache=none."
+            f"data.cache=memmap keeps decoded files, and {type(source).__name__} reads none. "
+            "Use data.cache=none."
         )
     key = cache_key(source)
     file_name = f"{name}-{key[:16]}.pixels"
@@ -99,8 +103,8 @@ def _writable(folders: Sequence[Path]) -> Path:
         else:
             return folder
     raise RequestError(
-        f"The pixel cache cannot be written to {' or '.join(problems)}. Give dataset.cache_dir a "
-        "folder that can be, or use dataset.cache=none."
+        f"The pixel cache cannot be written to {' or '.join(problems)}. Give data.cache_dir a "
+        "folder that can be, or use data.cache=none."
     )
 
 

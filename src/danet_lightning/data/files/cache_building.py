@@ -42,8 +42,8 @@ def build(source: FileSource, path: Path, key: str, workers: int) -> None:
     if size > free:
         raise RequestError(
             f"The pixel cache {path} needs {_gigabytes(size)}, and {_gigabytes(free)} are free "
-            "there. Free some, give dataset.cache_dir a folder on another disk, or use "
-            "dataset.cache=none."
+            "there. Free some, give data.cache_dir a folder on another disk, or use "
+            "data.cache=none."
         )
     log.info("Building the pixel cache %s of %s.", path, _gigabytes(size))
     try:
@@ -51,7 +51,7 @@ def build(source: FileSource, path: Path, key: str, workers: int) -> None:
     except RunError as error:
         if not isinstance(error.__cause__, OSError):
             raise
-        remedy = "Or give dataset.cache_dir another folder, or use dataset.cache=none."
+        remedy = "Or give data.cache_dir another folder, or use data.cache=none."
         raise RunError(f"The pixel cache {error} {remedy}") from error.__cause__
     _tell_others(path)
 

@@ -47,9 +47,9 @@ def _plain(value: Any, base: Path, name: str) -> Any:
             return [_plain(entry, base, name) for entry in value]
     if not isinstance(value, PLAIN):
         raise RequestError(
-            f"dataset.cache=memmap: {name} is a {type(value).__name__}, of which nobody can tell "
+            f"data.cache=memmap: {name} is a {type(value).__name__}, of which nobody can tell "
             "whether it changes the labels. Make it of numbers, texts, paths, arrays, lists and "
-            "dicts, or use dataset.cache=none."
+            "dicts, or use data.cache=none."
         )
     return value
 

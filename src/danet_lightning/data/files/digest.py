@@ -30,18 +30,16 @@ def digests(source: Source) -> Tensor:
     Raises:
         OSError: A file cannot be read.
     """
-    files = getattr(getattr(source, "source", source), "files", None)  # of a cache: of its source
-    count = range(len(source))
-    if files is None:
-        values = [_number(source.name(index).encode()) for index in count]
-    else:
-        with ThreadPoolExecutor(16) as threads:  # a file system far away is asked ahead
-            values = list(threads.map(lambda index: _triple(*files[index]), count))
+    with ThreadPoolExecutor(16) as threads:  # a file system far away is asked ahead
+        values = list(threads.map(lambda index: _image(source, index), range(len(source))))
     return torch.tensor(values, dtype=torch.int64).reshape(-1, 2)
 
 
-def _triple(name: str, image: Path, label: Path) -> list[int]:
-    parts = [name.encode(), _file(image), _file(label)]
+def _image(source: Source, index: int) -> list[int]:
+    name, paths = source.name(index).encode(), source.paths(index)
+    if not paths:
+        return _number(name)
+    parts = [name, *map(_file, paths)]
     return _number(b"".join(len(part).to_bytes(4, "big") + part for part in parts))
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from danet_lightning.errors import RequestError
+from danet_lightning.data.base import DataError
 
 SUBFILE, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 254, 258, 262, 339  # tags of a TIFF
 SAMPLE_KINDS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
 
-def unreadable(path: str | Path, error: Exception) -> RequestError:
+def unreadable(path: str | Path, error: Exception) -> DataError:
     """Say why an image cannot be read; with a remedy where the file is not damaged."""
     text = f"{path} cannot be read as an image"
     if isinstance(error, Image.DecompressionBombError):
@@ -22,7 +22,7 @@ def unreadable(path: str | Path, error: Exception) -> RequestError:
         remedy = (
             "Cut image and label alike into tiles: gdal_retile.py -ps 2048 2048 -targetDir TILES IN"
         )
-        return RequestError(text, "unreadable", remedy, [Path(path)])
+        return DataError(text, "unreadable", remedy, [Path(path)])
     if isinstance(error, UnidentifiedImageError):
         samples = undecoded_samples(path)
         if samples:
@@ -32,12 +32,12 @@ def unreadable(path: str | Path, error: Exception) -> RequestError:
         told = error.strerror
     else:
         told = str(error) or type(error).__name__
-    return RequestError(f"{text}: {told}", "unreadable", files=[Path(path)])
+    return DataError(f"{text}: {told}", "unreadable", files=[Path(path)])
 
 
-def unfixed_white(path: str | Path, samples: str) -> RequestError:
+def unfixed_white(path: str | Path, samples: str) -> DataError:
     """Say that such samples cannot become 8-bit RGB."""
-    return RequestError(
+    return DataError(
         f"{path} cannot be read as an image: its {samples} samples have no fixed white.",
         "unreadable",
         "Save it with 8 bits: gdal_translate -ot Byte -scale LOWEST HIGHEST 0 255 IN OUT",
@@ -63,7 +63,7 @@ def refuse_pages(path: str | Path, image: Image.Image) -> None:
         image.seek(0)
         count = sum(not kind & 5 for kind in kinds)  # 1: a smaller copy, 4: transparency
     if count > 1:
-        raise RequestError(
+        raise DataError(
             f"{path} holds {count} pages or frames, and one picture is read from a file.",
             "unreadable",
             "Save each as a file of its own: magick IN page-%d.png",
@@ -88,7 +88,7 @@ def refuse_misread_bitmap(path: str | Path, image: Image.Image) -> None:
     place = 24 if head[14] == 12 else 28  # the header of OS/2 is the shorter one
     bits = int.from_bytes(head[place : place + 2], "little")
     if bits != taken:
-        raise RequestError(
+        raise DataError(
             f"{path} cannot be read as an image: a BMP of {bits} bits whose palette is of few "
             f"greys is taken for one of {taken}.",
             "unreadable",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from danet_lightning.data.base import DataError
 from danet_lightning.data.files.image_storage import (
     is_white_zero,
     odd_samples,
@@ -18,7 +19,6 @@ from danet_lightning.data.files.image_storage import (
     unfixed_white,
     unreadable,
 )
-from danet_lightning.errors import RequestError
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
@@ -95,7 +95,7 @@ def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
                 is_inverted = stored.mode.startswith("I;16") and is_white_zero(image)
                 return 255 - rgb if is_inverted else rgb
             return rgb
-    except RequestError:
+    except DataError:
         raise
     # Pillow's decoders raise whatever a damaged file makes their parsers stumble over.
     except Exception as error:
@@ -152,7 +152,7 @@ def _refuse_dark(path: str | Path, image: Image.Image, rgb: NDArray[np.uint8]) -
     """Refuse 16-bit samples that are those of 12 bits or less, which would be almost black."""
     if rgb.max() >= 16 or (image.mode.startswith("I") and not np.asarray(image).any()):
         return  # a grey image that is all black is black in whatever bits
-    raise RequestError(
+    raise DataError(
         f"{path} has 16-bit samples that all stay below 4096, as those of 12 bits do: it would be "
         "almost black.",
         "unreadable",

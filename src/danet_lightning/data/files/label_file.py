@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from danet_lightning.data.base import DataError
 from danet_lightning.data.files.image_storage import (
     is_white_zero,
     odd_samples,
@@ -22,7 +23,6 @@ from danet_lightning.data.files.image_storage import (
     unreadable,
 )
 from danet_lightning.data.files.images import decode
-from danet_lightning.errors import RequestError
 
 LOSSLESS = ("PNG", "BMP", "GIF", "TIFF", "PPM", "TGA")
 LOSSY_TIFF = (6, 7, 34676, 34677, 34887, 50001)  # JPEG twice, SGI LogLuv twice, LERC, WebP
@@ -69,13 +69,13 @@ def read_label(path: Path) -> LabelFile:
             _refuse_scaled(path, image, bits)
             kind = odd_samples(image)
             stored = decode(image)  # everything, so a truncated file is found here
-    except RequestError:
+    except DataError:
         raise
     except Exception as error:  # a damaged file makes decoders fail in every possible way
         samples = undecoded_samples(path) if isinstance(error, UnidentifiedImageError) else ""
         if samples:
             text = f"{path} holds {samples} numbers, and ids are whole ones from 0 to 65535."
-            raise RequestError(text, "illegal_label", WHOLE, [path]) from error
+            raise DataError(text, "illegal_label", WHOLE, [path]) from error
         raise with_remedy(unreadable(path, error)) from error
     if stored.mode in COLOR_MODES:
         return LabelFile(_codes(stored), stored.mode)
@@ -87,16 +87,16 @@ def read_label(path: Path) -> LabelFile:
     return _grey(path, stored, kind, bits)
 
 
-def with_remedy(error: RequestError) -> RequestError:
+def with_remedy(error: DataError) -> DataError:
     """Add what to do about a file that cannot be read, where only the reason is told."""
     if error.remedy:
         return error
-    return RequestError(f"{error.fact}.", error.kind, REMEDY, error.files)
+    return DataError(f"{error.fact}.", error.kind, REMEDY, error.files)
 
 
-def colors_instead_of_ids(path: Path, mode: str) -> RequestError:
+def colors_instead_of_ids(path: Path, mode: str) -> DataError:
     """Say that a label file is of colors or has an alpha channel."""
-    return RequestError(
+    return DataError(
         f"{path}: a label file holds one class index for each pixel, and this is an image of "
         f"{Image.getmodebands(mode)} channels ({mode}).",
         "color_mask",
@@ -124,7 +124,7 @@ def ids_of_numbers(path: Path, what: str, numbers: NDArray[Any], remedy: str) ->
     if not legal.all():
         found = np.unique(numbers[~legal])
         shown = ", ".join(f"{value:.6g}" for value in found[:8]) + (", ..." * (len(found) > 8))
-        raise RequestError(
+        raise DataError(
             f"{path}: {what} holds numbers that are no ids: {shown} ({(~legal).sum()} pixels); ids "
             "are whole, from 0 to 65535.",
             "illegal_label",
@@ -144,7 +144,7 @@ def _grey(path: Path, image: Image.Image, samples: str, bits: int) -> LabelFile:
         bad = values[~((values >= 0) & (values == np.floor(values)))]
         found = f" such as {bad[0]:.6g}" if bad.size else ""
         text = f"{path} holds floating point 32-bit numbers{found}, and ids are whole ones."
-        raise RequestError(text, "illegal_label", WHOLE, [path])
+        raise DataError(text, "illegal_label", WHOLE, [path])
     if values.dtype not in (np.uint8, np.bool_):
         values = ids_of_numbers(path, f"the {samples or '16-bit'} file", values, WHOLE)
         values = values.astype(np.uint8) if values.max(initial=0) < 256 else values
@@ -166,7 +166,7 @@ def _refuse_lossy(path: Path, image: Image.Image) -> None:
             if file.read(16)[12:] == b"VP8L":
                 return
     lossy = "TIFF file that is compressed with loss" if kind == "TIFF" else f"{kind} file"
-    raise RequestError(
+    raise DataError(
         f"{path} cannot be read as labels: it is a {lossy}, and loss invents labels along every "
         "edge.",
         "lossy_label",
@@ -185,7 +185,7 @@ def _refuse_scaled(path: Path, image: Image.Image, bits: int) -> None:
     elif image.mode in COLOR_MODES and bits == 16:
         told = "has colors of 16 bits, of which 8 would be dropped"
     if told:
-        raise RequestError(
+        raise DataError(
             f"{path} {told}.", "illegal_label", "Save the labels as an 8-bit PNG.", [path]
         )
 

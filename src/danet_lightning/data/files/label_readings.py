@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from danet_lightning.data.base import DataError
 from danet_lightning.data.files.label_file import LabelFile
-from danet_lightning.errors import RequestError
 
 AS_COLOR = "as a color"
 
@@ -67,7 +67,7 @@ def id_readings(path: Path, label: LabelFile, used: NDArray[Any]) -> dict[str, N
 
 def ambiguous(
     path: Path, one: Reading, other: Reading, counts: NDArray[Any], remedy: str
-) -> RequestError:
+) -> DataError:
     """Say that two ways to read a file lead to different labels.
 
     Args:
@@ -82,7 +82,7 @@ def ambiguous(
         f"{_shown(each, place)} {each.how}, which is {_meaning(each.train_ids[place])}"
         for each in (one, other)
     )
-    return RequestError(
+    return DataError(
         f"{path} can be read in two ways: {int(counts[place])} pixels are {ways}.",
         "ambiguous_label",
         remedy,
@@ -101,8 +101,8 @@ def _meaning(train_id: int) -> str:
     return "ignored" if train_id == 255 else f"class {train_id}, counted from 0"
 
 
-def _no_entry(path: Path, fact: str) -> RequestError:
-    return RequestError(
+def _no_entry(path: Path, fact: str) -> DataError:
+    return DataError(
         f"{path}: {fact}, so what is seen there is no class.",
         "illegal_label",
         "Save the labels as 8-bit grey, without a palette.",

@@ -3,9 +3,8 @@
 H, W: height and width of an image in pixels.
 """
 
-import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,9 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from danet_lightning.data.files.inspection import running
+from danet_lightning.data.base import DataError
 from danet_lightning.data.files.label_file import ids_of_numbers
 from danet_lightning.errors import RequestError
-
-log = logging.getLogger(__name__)
 
 
 def require_folder(path: Path, layout: str) -> Path:
@@ -27,7 +24,7 @@ def require_folder(path: Path, layout: str) -> Path:
         RequestError: It is not; the message adds `layout`, which tells what belongs there.
     """
     if not path.is_dir():
-        raise RequestError(f"There is no folder {path.absolute()}.\n{layout}", "absent")
+        raise DataError(f"There is no folder {path.absolute()}.\n{layout}", "absent")
     return path
 
 
@@ -40,12 +37,12 @@ def find_folder(root: Path, places: Sequence[str], content: str, layout: str) ->
         RequestError: None does; the message adds `layout`, which tells what belongs there.
     """
     if not root.is_dir():
-        raise RequestError(f"There is no folder {root.absolute()}.\n{layout}", "absent")
+        raise DataError(f"There is no folder {root.absolute()}.\n{layout}", "absent")
     for place in places:
         if (root / place / content).exists():
             return root / place
     looked = " or ".join(str((root / place / content).absolute()) for place in places)
-    raise RequestError(f"There is no {looked}.\n{layout}", "absent")
+    raise DataError(f"There is no {looked}.\n{layout}", "absent")
 
 
 def read_names(path: Path, layout: str) -> list[str]:
@@ -70,7 +67,7 @@ def read_lines(path: Path, layout: str) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except FileNotFoundError:
-        raise RequestError(f"There is no list {path.absolute()}.\n{layout}", "absent") from None
+        raise DataError(f"There is no list {path.absolute()}.\n{layout}", "absent") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read as a list of names: {error}.") from error
     if "\0" in text:
@@ -79,22 +76,6 @@ def read_lines(path: Path, layout: str) -> list[str]:
         )
     # not str.splitlines, for which many a character of a name is the end of a line
     return [line for line in re.split(r"\r\n?|\n", text) if line.strip()]
-
-
-def check_count(dataset: str, split: str, found: int, published: Mapping[str, int]) -> None:
-    """Warn when a split is not as large as published: another release, or part of it is missing."""
-    inspected = running()
-    if inspected is not None:
-        inspected.published = published.get(split)
-    elif split in published and found != published[split]:
-        log.warning(
-            "%s: %s holds %d images here, %d as published; a number measured on it compares with "
-            "no other. Complete the data set, unless you chose a part of it.",
-            dataset,
-            split,
-            found,
-            published[split],
-        )
 
 
 def read_mat(path: Path, variable: str) -> NDArray[Any]:
@@ -112,7 +93,7 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
         with path.open("rb") as file:
             content = scipy.io.loadmat(file, variable_names=[name])
     except NotImplementedError as error:  # an HDF5 file
-        raise RequestError(
+        raise DataError(
             f"{path} is a MATLAB file of version 7.3.",
             "unreadable",
             "Save it in MATLAB with the option -v7.",
@@ -125,7 +106,7 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
         for field in fields:
             value = value[field][0, 0]
     except (KeyError, IndexError, ValueError) as error:
-        raise RequestError(
+        raise DataError(
             f"{path} holds no {variable}, as the label files of this data set do.",
             "unreadable",
             "Does it belong to another one, or to another release?",
@@ -137,16 +118,13 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
 def mat_shape(path: Path, variable: str) -> tuple[int, ...] | None:
     """Return the shape of a variable of a MATLAB file without reading it; None if it has none.
 
-    Raises:
-        RequestError: The file is missing or damaged.
+    A damaged file has none either; it is refused where its labels are read.
     """
     try:
         with path.open("rb") as file:
             shapes = {name: shape for name, shape, _ in scipy.io.whosmat(file)}
-    except Exception as error:  # as above
-        if running() is not None:
-            return None  # whoever inspects reads the file as well, and is told then
-        raise _damaged(path, error) from error
+    except Exception:  # as above
+        return None  # whoever reads the file is told
     return shapes.get(variable)
 
 
@@ -171,7 +149,7 @@ def _ids(path: Path, variable: str, value: Any) -> NDArray[Any]:
     if labels.ndim != 2 or labels.dtype.kind not in "biuf":
         text = f"{path}: {variable} is no label map, one number for each pixel."
         remedy = "Save a matrix (H, W) of class ids under this name."
-        raise RequestError(text, "color_mask", remedy, [path])
+        raise DataError(text, "color_mask", remedy, [path])
     remedy = (
         f"In MATLAB, give pixels without a label an ignored id, as {variable}({variable}<0)=255"
     )
@@ -179,7 +157,7 @@ def _ids(path: Path, variable: str, value: Any) -> NDArray[Any]:
 
 
 def _damaged(path: Path, error: Exception) -> RequestError:
-    return RequestError(
+    return DataError(
         f"{path} cannot be read as a MATLAB file: {error}.",
         "unreadable",
         "Copy it again from the archive.",

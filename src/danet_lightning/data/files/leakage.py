@@ -7,9 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
 
+from danet_lightning.data.base import DataError, Source
+from danet_lightning.data.files.pairing import first_five
 from danet_lightning.errors import RequestError
 
 SAMPLE = 2**14  # bytes; from the middle, as borders and headers are alike
+
+
+def refuse_shared(train: Source, val: Source) -> None:
+    """Refuse images that are in train and in val, by their content.
+
+    Raises:
+        RequestError: What was learned by heart would count as found.
+    """
+    images = ([source.paths(index)[0] for index in range(len(source))] for source in (train, val))
+    same = same_files(*images)
+    if same:
+        shown = first_five([f"{here} = {there}" for here, there in same])
+        raise RequestError(
+            f"{len(same)} images are in train and in val: {shown}. What was learned by heart would "
+            "count as found. Remove them from one of the two."
+        )
 
 
 def same_files(here: Sequence[Path], there: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -62,6 +80,6 @@ def _sample(path: Path, size: int) -> int:
 
 
 def _unreadable(path: Path, error: OSError) -> RequestError:
-    return RequestError(
+    return DataError(
         f"{path} cannot be read: {error.strerror}.", "unreadable", "Mend or remove it.", [path]
     )

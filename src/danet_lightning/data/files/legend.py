@@ -41,15 +41,10 @@ def legend(
     Raises:
         RequestError: Lengths differ, something occurs twice, or a class is ignored.
     """
-    if not 2 <= len(classes) <= 254:
-        raise RequestError(
-            f"dataset.classes: {len(classes)} names; 2 to 254 are possible, and what belongs to "
-            "nothing else is a class, too: [background, road]."
-        )
     own_ids = tuple(range(len(classes)) if ids is None else ids)
     palette = voc_colors(len(classes)) if colors is None else colors
     own_colors = tuple(_color(color) for color in palette)
-    for key, values in (("classes", classes), ("ids", own_ids), ("colors", own_colors)):
+    for key, values in (("ids", own_ids), ("colors", own_colors)):
         _check_one_each(key, values, len(classes))
     ignored_ids, ignored_colors = _ignored(ignore, colors is not None)
     _check_not_ignored(classes, own_ids, ignored_ids)

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from danet_lightning.data.files.inspection import complain
+from danet_lightning.data.base import DataError, Triple
 from danet_lightning.data.files.layout import read_lines
-from danet_lightning.data.files.pairing import Triple, first_five, path_id
+from danet_lightning.data.files.pairing import first_five, path_id
 from danet_lightning.disk.names import Listings, is_utf_8, stored_path
 from danet_lightning.errors import RequestError
 
 
 def pair_listed(
     names: Sequence[str], images: Sequence[Path], labels: Sequence[Path], layout: str
-) -> list[Triple]:
+) -> tuple[list[Triple], list[DataError]]:
     """Pair the image and the label of every name of a list, in its order.
 
     Args:
@@ -23,21 +23,17 @@ def pair_listed(
         layout: What belongs there and where to get it, for the message.
 
     Returns:
-        (name, image, label) triples, the names without folders.
-
-    Raises:
-        RequestError: Images or labels are missing; names the first five.
+        (name, image, label) triples, the names without folders. And what is wrong: images or
+        labels that are missing.
     """
-    found_images = _find_all("image", names, images, layout)
-    found_labels = _find_all("label", names, labels, layout)
-    return [
-        (name.rpartition("/")[2], found_images[name], found_labels[name])
-        for name in names
-        if name in found_images and name in found_labels
-    ]
+    image_files, problems = _find_all("image", names, images, layout)
+    label_files, others = _find_all("label", names, labels, layout)
+    complete = [name for name in names if name in image_files and name in label_files]
+    files = [(name.rpartition("/")[2], image_files[name], label_files[name]) for name in complete]
+    return files, problems + others
 
 
-def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
+def pair_lines(path: Path, root: Path, layout: str) -> tuple[list[Triple], list[DataError]]:
     """Pair what a list names: an image and its label on each line, relative to a folder.
 
     A tab or, where there is none, any space stands between the two. The Unicode form of a name need
@@ -50,14 +46,13 @@ def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
 
     Returns:
         (id, image, label) triples in the order of the list, the id being the image's path without
-        suffix and with "__" for "/".
+        suffix and with "__" for "/". And what is wrong: files that are missing.
 
     Raises:
-        RequestError: The list cannot be read, a line has another form, an image is listed twice,
-            or files are missing.
+        RequestError: The list cannot be read, a line has another form, or an image is listed twice.
     """
     found: dict[str, tuple[Path, Path]] = {}
-    missing = []
+    missing, problems = [], []
     listings: Listings = {}
     for number, line in enumerate(read_lines(path, layout), 1):
         parts = (
@@ -86,14 +81,14 @@ def pair_lines(path: Path, root: Path, layout: str) -> list[Triple]:
         remedy = "Add them or remove their lines; paths are relative to dataset.root."
         if not all(is_utf_8(str(each)) for each in missing):
             remedy += " The list is not in UTF-8: convert it, unless the names on the disk are not."
-        complain(RequestError(text, "missing_partner", remedy, missing))
+        problems.append(DataError(text, "missing_partner", remedy, missing))
     absent = {*missing}
-    return [(name, *pair) for name, pair in found.items() if not absent & {*pair}]
+    return [(name, *pair) for name, pair in found.items() if not absent & {*pair}], problems
 
 
 def _find_all(
     kind: str, names: Sequence[str], places: Sequence[Path], layout: str
-) -> dict[str, Path]:
+) -> tuple[dict[str, Path], list[DataError]]:
     parts = [str(place).rpartition("*") for place in places]
     found: dict[str, Path] = {}
     missing: dict[str, Path] = {}
@@ -106,11 +101,12 @@ def _find_all(
             missing[name] = candidates[0]
         else:
             found[name] = path
+    problems = []
     if missing:
         looked = " or ".join(str(place.absolute()) for place in places)
         text = (
             f"{len(missing)} of the {len(names)} listed images have no {kind} {looked} "
             f"(* is the name): {first_five([*missing])}.\n{layout}"
         )
-        complain(RequestError(text, "missing_partner", files=[*missing.values()]))
-    return found
+        problems.append(DataError(text, "missing_partner", files=[*missing.values()]))
+    return found, problems

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from danet_lightning.data.base import Pixels
+from danet_lightning.data.base import DataError, Pixels
 from danet_lightning.data.files.label_file import COLOR_MODES, LabelFile
 from danet_lightning.data.files.label_readings import AS_COLOR, Reading, is_grey
 from danet_lightning.data.files.legend import Color
 from danet_lightning.data.files.source import UNMAPPED, FileSource
-from danet_lightning.errors import RequestError
 
 Codes = NDArray[np.int32]
 SHOWN = 8  # colors in a message
@@ -69,7 +68,7 @@ class ColorSource(FileSource):
         mask = self._train_ids(codes)
         unknown = codes[mask == UNMAPPED]
         if unknown.size:
-            raise RequestError(
+            raise DataError(
                 f"{path}: {_counted(unknown)} of no class.",
                 "illegal_label",
                 "Add it to dataset.colors with a class of its own or to dataset.ignore; colors "
@@ -110,7 +109,7 @@ def _refuse_contradiction(path: Path, indices: Reading, colors: Reading) -> None
         return
     differ = (colors.train_ids != UNMAPPED) & (colors.train_ids != indices.train_ids)
     for index, code in zip(indices.ids[differ], colors.ids[differ], strict=True):
-        raise RequestError(
+        raise DataError(
             f"{path}: index {index} of the palette has the color {_color(int(code))}, which is "
             f"another class in dataset.colors than index {index} is.",
             "illegal_label",
@@ -120,8 +119,8 @@ def _refuse_contradiction(path: Path, indices: Reading, colors: Reading) -> None
         )
 
 
-def _without_table(path: Path, codes: Codes) -> RequestError:
-    return RequestError(
+def _without_table(path: Path, codes: Codes) -> DataError:
+    return DataError(
         f"{path}: a mask of colors ({_counted(codes)}), and dataset.colors does not say which "
         "class each one is.",
         "color_mask",

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from danet_lightning.data.base import IGNORE, Pixels
+from danet_lightning.data.base import IGNORE, DataError, Pixels, Source, Triple
 from danet_lightning.data.files import images
 from danet_lightning.data.files.label_file import (
     LabelFile,
@@ -21,13 +21,12 @@ from danet_lightning.data.files.label_file import (
 )
 from danet_lightning.data.files.label_readings import Reading, ambiguous, id_readings, is_grey
 from danet_lightning.data.files.layout import read_mat
-from danet_lightning.errors import RequestError
 
 ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
 UNMAPPED = 254  # marks, inside a label table, the ids that the data set does not have
 
 
-class FileSource:
+class FileSource(Source):
     """Image and label files, checked whenever they are read.
 
     Args:
@@ -50,7 +49,7 @@ class FileSource:
 
     def __init__(
         self,
-        files: Sequence[tuple[str, Path, Path]],
+        files: Sequence[Triple],
         train_ids: Mapping[int, int],
         variable: str = "",
     ) -> None:
@@ -62,6 +61,8 @@ class FileSource:
             if not 0 <= raw < 2**16 or not (0 <= train_id < UNMAPPED or train_id == 255):
                 raise ValueError(f"train_ids[{raw}]={train_id}: ids are 0..65535 -> 0..253 or 255")
             self.table[raw] = train_id
+        if self.table[0] < UNMAPPED and self.table[IGNORE] == IGNORE:
+            self.black = int(self.table[0])
         self._seen: dict[int, tuple[list[int], Path]] = {}  # colors of indices, and who has them
 
     def __len__(self) -> int:
@@ -81,7 +82,7 @@ class FileSource:
         _, image_path, label_path = self.files[index]
         image, label = read_image(image_path), self._label(label_path)
         if image.shape[:2] != label.values.shape:
-            raise RequestError(
+            raise DataError(
                 f"Image and label differ in size: {image_path} is {_size(image)}, {label_path} is "
                 f"{_size(label.values)}.",
                 "size_mismatch",
@@ -90,6 +91,18 @@ class FileSource:
                 (image_path, label_path),
             )
         return image, self._mask(label_path, label)
+
+    def paths(self, index: int) -> tuple[Path, ...]:
+        """Return the files of image and label."""
+        return self.files[index][1:]
+
+    def read_image(self, index: int) -> Pixels:
+        """Return the RGB image (H, W, 3) alone.
+
+        Raises:
+            RequestError: The file is missing, damaged or of an unsupported kind.
+        """
+        return read_image(self.files[index][1])
 
     def read_mask(self, index: int) -> Pixels:
         """Return the train ids (H, W) alone.
@@ -150,7 +163,7 @@ class FileSource:
             color = label.shown[index].tolist()
             before, other = self._seen.setdefault(index, (color, path))
             if color != before:
-                raise RequestError(
+                raise DataError(
                     f"{path}: index {index} of the palette has the color {color}, and {before} in "
                     f"{other}: one of them names other classes.",
                     "ambiguous_label",
@@ -170,14 +183,14 @@ class FileSource:
 
     def _illegal(
         self, path: Path, labels: NDArray[Any], where: NDArray[Any], how: str = "as stored"
-    ) -> RequestError:
+    ) -> DataError:
         found = labels[where]
         ids = np.unique(found)
         only_0_255 = ids.tolist() == [255] and bool(((labels == 0) | (labels == 255)).all())
         shown = ", ".join(str(value) for value in ids[:8]) + (", ..." if len(ids) > 8 else "")
         share = f"{found.size} {'pixel' if found.size == 1 else 'pixels'}"
         share += "" if how == "as stored" else f", {how} by its palette"
-        return RequestError(
+        return DataError(
             f"{path}: label {shown} ({share}) is outside the allowed {_ranges(self.allowed)}.",
             "mask_0_255" if only_0_255 else "illegal_label",
             self.illegal,
@@ -193,7 +206,7 @@ def read_image(path: Path) -> Pixels:
     """
     try:
         return images.read_image(path, upright=False)
-    except RequestError as error:
+    except DataError as error:
         raise with_remedy(error) from error
 
 

@@ -22,7 +22,7 @@ class SegmentationLoader(DataLoader[Any]):
             yield from super().__iter__()
         except RequestError as error:
             # PyTorch hands on a worker's exception as one text, its traceback first.
-            mark = f"{RequestError.__module__}.{RequestError.__qualname__}: "
+            mark = f"{type(error).__module__}.{type(error).__qualname__}: "
             text = str(error).rpartition(mark)[2].strip()
             # The traceback is part of a reference cycle through which the workers would be
             # collected in an order that makes their end wait for a timeout of 5 s each.

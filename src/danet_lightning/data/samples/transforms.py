@@ -14,11 +14,22 @@ import numpy as np
 from albumentations.core.transforms_interface import BaseTransformInitSchema
 from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from danet_lightning.data.base import IGNORE
 from danet_lightning.data.samples.photometric import PhotometricDistortion
+from danet_lightning.errors import checked
 
+
+def _rising(scales: tuple[float, float]) -> tuple[float, float]:
+    if scales[0] > scales[1]:
+        raise ValueError("the smaller factor comes first")
+    return scales
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
+ScaleRange = Annotated[tuple[Scale, Scale], AfterValidator(_rising)]
 REDRAWS = 10  # as in MMSegmentation's RandomCrop, which takes the last one whatever it shows
 
 
@@ -150,44 +161,64 @@ class RandomScaleCrop(albumentations.DualTransform):  # type: ignore[misc]  # is
         return np.asarray(scaled)
 
 
-def training_transform(
-    crop_size: tuple[int, int],
-    scale_range: tuple[float, float],
-    flip: float = 0.5,
-    color_jitter: float = 0.0,
-    blur: float = 0.0,
-    base_size: int | None = None,
-    max_category_share: float = 1.0,
-    photometric: bool = False,
-) -> albumentations.Compose:
-    """Assemble the augmentation of a training sample.
-
-    Seed it before every sample with `set_random_state` (see `SegmentationDataset`).
+class Augmentation:
+    """What becomes of an image and its labels in training; a configuration, without any state.
 
     Args:
-        crop_size: Height and width of a training sample.
+        crop_size: Height and width of a training sample in pixels.
         scale_range: Least and greatest random scale.
         flip: Probability of mirroring left and right.
         color_jitter: Strength x: brightness, contrast and saturation change by a factor in
             1-x..1+x each and the hue by x/10 of its circle; 0.5 is MMSegmentation's range
             (factors 0.5..1.5, 18 degrees). 0: none.
         blur: Probability of a Gaussian blur of 0 to 1 pixels, as in the authors' code.
-        base_size: Short side in pixels at scale 1; None: the image's own (see `RandomScaleCrop`).
-        max_category_share: Share of a crop that no class should reach; 1: any (see there too).
+        base_size: Short side in pixels at scale 1, for images of different sizes; None: the
+            image's own (see `RandomScaleCrop`).
+        max_category_share: A crop of which one class has this share or more is placed again, up
+            to 10 times; 1: never (see there too).
         photometric: Whether to change the colors as MMSegmentation does (see
             `PhotometricDistortion`), before and apart from `color_jitter`.
     """
-    crop = RandomScaleCrop(
-        crop_size, scale_range, base_size=base_size, max_category_share=max_category_share
-    )
-    steps: list[Any] = [crop]
-    if flip:
-        steps.append(albumentations.HorizontalFlip(p=flip))
-    if photometric:
-        steps.append(PhotometricDistortion())
-    if color_jitter:
-        x = color_jitter
-        steps.append(albumentations.ColorJitter(x, x, x, x / 10, p=1.0))
-    if blur:
-        steps.append(albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.0, 1.0), p=blur))
-    return albumentations.Compose(steps, strict=True)
+
+    @checked
+    def __init__(
+        self,
+        crop_size: tuple[PositiveInt, PositiveInt],
+        scale_range: ScaleRange = (0.5, 2.0),
+        flip: Share = 0.5,
+        color_jitter: Share = 0.0,
+        blur: Share = 0.0,
+        base_size: PositiveInt | None = None,
+        max_category_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
+        photometric: bool = False,
+    ) -> None:
+        self.crop_size = crop_size
+        self.scale_range = scale_range
+        self.flip = flip
+        self.color_jitter = color_jitter
+        self.blur = blur
+        self.base_size = base_size
+        self.max_category_share = max_category_share
+        self.photometric = photometric
+
+    def transform(self) -> albumentations.Compose:
+        """Assemble the steps; seed them before every sample by `set_random_state`."""
+        steps: list[Any] = [
+            RandomScaleCrop(
+                self.crop_size,
+                self.scale_range,
+                base_size=self.base_size,
+                max_category_share=self.max_category_share,
+            )
+        ]
+        if self.flip:
+            steps.append(albumentations.HorizontalFlip(p=self.flip))
+        if self.photometric:
+            steps.append(PhotometricDistortion())
+        if self.color_jitter:
+            x = self.color_jitter
+            steps.append(albumentations.ColorJitter(x, x, x, x / 10, p=1.0))
+        if self.blur:
+            blur = albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.0, 1.0), p=self.blur)
+            steps.append(blur)
+        return albumentations.Compose(steps, strict=True)
