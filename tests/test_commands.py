@@ -12,7 +12,7 @@ MINE = """
 import os, sys, time, warnings
 from danet_lightning.data.scenes import Scenes
 class Mine(Scenes):
-    def source(self, split):
+    def pairs(self, split):
         exec(os.environ["DO"])
         sys.exit(0)
 """

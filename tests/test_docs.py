@@ -10,7 +10,7 @@ from commands import danet
 from danet_lightning.__main__ import verbs
 from danet_lightning.benchmark.__main__ import name_first_word
 from danet_lightning.config import commands as schema
-from danet_lightning.config.launch import check_command_line
+from danet_lightning.config.launch import check_command_line, understood
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,7 +51,7 @@ def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) 
     words = [re.sub(r"^(seed=\d+)[\d,]*$", r"\1", word) for word in words]
     if verb == "benchmark":
         words = name_first_word(words)
-    check_command_line(verb, FORMS[verb], words)
+    check_command_line(verb, FORMS[verb], understood(words, FORMS[verb], "-m" in words))
 
 
 @pytest.mark.parametrize("verb", verbs())

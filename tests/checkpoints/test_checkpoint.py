@@ -367,21 +367,11 @@ def test_pretrained_weights_are_neither_fetched_nor_opened(
 # ---- what a command builds of it
 
 
-def test_a_data_set_writes_only_where_the_command_line_says(tmp_path: Path) -> None:
-    own = SCENES | {"cache": "memmap", "cache_dir": str(tmp_path / "anywhere")}
-    data = build_over(own, OmegaConf.create({}), DATASET, [])
-    assert (data.cache, data.cache_dir) == ("none", None)
-    given = {"cache": "memmap", "cache_dir": "here", "workers": 1}
-    data = build_over(own, OmegaConf.create(given), DATASET, [])
-    assert (data.cache, data.cache_dir, data.workers) == ("memmap", "here", 1)
-
-
 def test_only_the_command_line_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "the-secret-value")
     folder = {
         "_target_": "danet_lightning.data.camvid.CamVid",
         "root": "${oc.env:SECRET}",
-        "crop_size": [32, 32],
     }
     assert build_over(folder, OmegaConf.create({}), DATASET, []).root == "${oc.env:SECRET}"
     given = OmegaConf.create({"root": "${oc.env:SECRET}"})
@@ -397,16 +387,15 @@ def test_only_the_command_line_is_resolved(monkeypatch: pytest.MonkeyPatch) -> N
         ),
         (
             {"_target_": "danet_lightning.data.folder.pair_lines"},
-            "a SegmentationDataModule has to stand",
+            "a DataSet has to stand",
         ),
         ({"_target_": "danet_lightning.models.DANet"}, "where a class of danet_lightning.data"),
         ({"_target_": "os.system"}, "outside danet_lightning."),
         ({"train_images": 10**12}, "less than or equal to"),
         ({"size": [10**6, 10**6]}, "less than or equal to"),
-        ({"flip": CALL}, "wants to call os.mkdir as its augmentation.flip"),
-        ({"crop_size": [0, 1]}, "crop_size=[0, 1]"),
+        ({"scenes_seed": CALL}, "wants to call os.mkdir as its dataset.scenes_seed"),
+        ({"size": [0, 1]}, "size=[0, 1]"),
         ({"color": 1}, "color is no argument"),
-        ({"scale_range": [2.0, 1.0]}, "the least scale comes first"),
     ],
     ids=str,
 )

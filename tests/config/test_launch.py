@@ -205,8 +205,8 @@ def test_all_problems_are_told_at_once_and_once_each() -> None:
         "augmentation.crop_size=[0,64]", "batch_size=0", "+backbone.multi_grid=4", "seed=x"
     )
     keys = [line.partition(":")[0] for line in told.splitlines()]
-    # dataset.batch_size, dataset.seed and model.backbone are references to what is told already
-    assert keys == ["seed", "batch_size", "backbone.multi_grid", "augmentation.crop_size"]
+    # data.batch_size, data.seed and model.backbone are references to what is told already
+    assert keys == ["seed", "batch_size", "augmentation.crop_size", "backbone.multi_grid"]
     told = refusal("augmentation.crop_siz=[0,64]", "batch_size=0", "optimizer.lrr=1")
     keys = [line.partition(":")[0] for line in told.splitlines()]
     assert keys == ["augmentation.crop_siz", "optimizer.lrr"]  # what takes no imports comes first

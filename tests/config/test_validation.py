@@ -300,7 +300,16 @@ def test_the_nodes_are_named_that_make_too_many_processes() -> None:
             "entry 0 must be less than or equal to 100",
         ),
         ("data.scenes.Scenes", {"size": [7, 64]}, "entry 0 must be greater than or equal to 32"),
-        ("data.scenes.Scenes", {"scale_range": [1, 1e30]}, "entry 1 must be less than or equal"),
+        (
+            "data.samples.transforms.Augmentation",
+            {"scale_range": [1, 1e30]},
+            "entry 1 must be less than or equal",
+        ),
+        (
+            "data.samples.transforms.Augmentation",
+            {"scale_range": [2, 1]},
+            "the smaller factor comes first",
+        ),
     ],
 )
 def test_ranges_of_our_own_arguments(target: str, values: dict[str, Any], text: str) -> None:

@@ -21,8 +21,9 @@ def reported(folder: Path, matrix: list[list[int]], images: int, without: int = 
         classes=CLASSES, protocol=protocol, confusion=confusion,
         images=torch.tensor([images, without]),
     )  # fmt: skip
+    data = SimpleNamespace(validation_split="val", dataset=SimpleNamespace(label_source="drawn"))
     trainer: Any = SimpleNamespace(
-        is_global_zero=True, loggers=[], datamodule=SimpleNamespace(validation_split="val"),
+        is_global_zero=True, loggers=[], datamodule=data,
         val_dataloaders=SimpleNamespace(dataset=range(4)),
     )  # fmt: skip
     report(trainer, module, folder, "best.ckpt")

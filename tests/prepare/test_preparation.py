@@ -191,8 +191,8 @@ def test_the_archives_unpack_to_what_the_data_set_reads_and_only_once(
     config = request(name).dataset
     data = hydra.utils.instantiate(config, root=root, **sbd, _convert_="all")
     for split in data.splits:
-        assert len(SegmentationDataset(data.source(split))[0]["image"]) == 3
-        assert f"{split} {len(data.source(split))}" in told
+        assert len(SegmentationDataset(data.pairs(split).source)[0]["image"]) == 3
+        assert f"{split} {len(data.pairs(split).source)}" in told
     before, requests = files(tmp_path / root), len(host.requests)
     prepare(name, root, *own)
     assert f"already there  {root}" in capsys.readouterr().out

@@ -64,11 +64,7 @@ def launch(name: str, form: type[CommandConfig]) -> None:
     os.environ["MPLBACKEND"] = "agg"  # no figure is shown; a notebook's may not be importable here
     protect_output()
     is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
-    texts = text_keys(form)
-    sys.argv[1:] = [
-        literal(added(argument, open_keys(form)), is_sweep, texts=texts)
-        for argument in sys.argv[1:]
-    ]
+    sys.argv[1:] = understood(sys.argv[1:], form, is_sweep)
     if rank():  # the first process leaves the records, and the log
         insert("hydra.output_subdir=null", "hydra/job_logging=none")
     started = False
@@ -121,6 +117,14 @@ def launch(name: str, form: type[CommandConfig]) -> None:
             print(refusal(name, error), file=sys.stderr)
             sys.exit(1)
         refuse(error)
+
+
+def understood(
+    arguments: Sequence[str], form: type[CommandConfig], is_sweep: bool = False
+) -> list[str]:
+    """Write what was typed so that Hydra reads it: texts in quotes, keys of open nodes added."""
+    texts, nodes = text_keys(form), open_keys(form)
+    return [literal(added(each, nodes), is_sweep, texts=texts) for each in arguments]
 
 
 @contextmanager

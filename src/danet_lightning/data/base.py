@@ -156,6 +156,7 @@ class DataSet(ABC):
         Raises:
             RequestError: The data set has no image files, or something is wrong with them.
         """
+        self.require_split(split)
         source, problems, _ = self.pairs(split)
         if problems:
             raise problems[0]

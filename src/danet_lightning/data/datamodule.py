@@ -87,7 +87,9 @@ class SegmentationDataModule(LightningDataModule):
         """
         if split not in self._digests:
             try:
-                self._digests[split] = digests(self.source(split))
+                self._digests[split] = digests(
+                    self._sources.get(split) or self.dataset.pairs(split).source
+                )
             except OSError as error:
                 raise RequestError(f"{error.filename} cannot be read: {error.strerror}.") from error
         return self._digests[split]

@@ -97,7 +97,6 @@ def plan(config: DictConfig, net: nn.Module, own: Mapping[str, Any]) -> Work:
             f"dataset: its classes {list(data.classes)} are not the checkpoint's "
             f"{list(net.classes)}; predict the data set it was trained on."  # type: ignore[arg-type]
         )
-    data.require_split(config.split)
     images = data.image_files(config.split)
     output = expanded(config.output)
     if not config.format:
