@@ -143,7 +143,7 @@ def test_a_whole_one_is_read(content: Content, tmp_path: Path) -> None:
         net = load(tmp_path / "best.ckpt", TRUSTED)
     assert net.classes == tuple(CLASSES)
     own = content["state_dict"]["net.backbone.fourth.bias"]
-    assert torch.equal(net.state_dict()["backbone.fourth.bias"], own)
+    assert torch.equal(net.state_dict()["net.backbone.fourth.bias"], own)
     assert load(tmp_path / "best.ckpt", "small_net").palette == net.palette
 
 

@@ -37,6 +37,7 @@ from danet_lightning.data.files.source import UNMAPPED
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.protocols import MultiView
+from danet_lightning.models.segmenter import normalization
 from danet_lightning.train.losses import SummedCrossEntropy
 from danet_lightning.train.module import SegmentationModule
 
@@ -247,11 +248,15 @@ class TinyNet(nn.Module):
 @pytest.mark.parametrize("name", CASES)
 def test_two_steps_of_training_and_validation_work(name, small) -> None:
     data = small(name)
-    facts = facts_for_module(dataset_facts(data.dataset))
+    facts = dataset_facts(data.dataset) | normalization(nn.Identity())
     sgd = partial(torch.optim.SGD, lr=0.01)
     net = TinyNet(len(data.dataset.classes))
     module = SegmentationModule(
-        net, **facts, protocol=MultiView(), loss=SummedCrossEntropy(), optimizer=sgd
+        net,
+        **facts_for_module(facts),
+        protocol=MultiView(),
+        loss=SummedCrossEntropy(),
+        optimizer=sgd,
     )
     before = net.head.weight.detach().clone()
     trainer = Trainer(

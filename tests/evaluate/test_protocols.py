@@ -12,14 +12,11 @@ from danet_lightning.evaluate.protocols import TEST_SCALES, MultiView, OfficialE
 from danet_lightning.models import import_weights
 from danet_lightning.models.segmenter import EvaluationProtocol
 
-BLACK = torch.tensor([-2.1179, -2.0357, -1.8044]).view(1, 3, 1, 1)  # of ImageNet's normalisation
+BLACK = torch.tensor([-2.1179, -2.0357, -1.8044])  # of ImageNet's normalisation
 
 
 class Small(nn.Module):
     """A network whose answer depends on place, surroundings and the size of what it sees."""
-
-    mean = (123.675, 116.28, 103.53)
-    std = (58.395, 57.12, 57.375)
 
     def __init__(self, align_corners: bool = False) -> None:
         super().__init__()
@@ -50,7 +47,7 @@ def close(own: Tensor, reference: Tensor, tolerance: float = 1e-5) -> None:
 def test_the_authors_single_scale_scores(window_batch: int) -> None:
     net = import_weights(golden_weights("official_danet_r50"), multi_grid=(4, 8, 16))
     protocol = OfficialEvaluation(160, 96, scales=[1.0], window_batch=window_batch)
-    scores = protocol(net, golden_input(80, 160, seed=11))
+    scores = protocol(net, golden_input(80, 160, seed=11), BLACK)
     close(scores[0, :, ::2, ::2], golden_outputs("official_eval_ss")["scores"], 1e-4)
 
 
@@ -59,7 +56,7 @@ def test_the_authors_single_scale_scores(window_batch: int) -> None:
 @pytest.mark.parametrize("flip", [True, False])
 def test_the_authors_multi_scale_scores(size: tuple[int, int], flip: bool, seed: int) -> None:
     net, images = Small(align_corners=True), noise(seed, *size)
-    own = OfficialEvaluation(64, 25, flip=flip)(net, images)
+    own = OfficialEvaluation(64, 25, flip=flip)(net, images, BLACK)
     close(own, plain_official(net, images, 64, 25, flip), 1e-4)
 
 
@@ -79,7 +76,7 @@ def plain_official(net: Small, images: Tensor, base: int, crop: int, flip: bool)
                 h, w = part.shape[-2:]
                 if h == 0 or w == 0:
                     continue
-                window = BLACK.repeat(1, 1, crop, crop)
+                window = BLACK.view(1, 3, 1, 1).repeat(1, 1, crop, crop)
                 window[..., :h, :w] = part
                 logits = net.predict_logits(window)
                 if flip:
@@ -96,7 +93,7 @@ def test_sliding_windows_are_averaged_inside_the_image(
     size: tuple[int, int], windows: int, seed: int
 ) -> None:
     net, images = Small(), noise(seed, *size)
-    own = MultiView(crop=(24, 24), stride=(10, 12))(net, images)
+    own = MultiView(crop=(24, 24), stride=(10, 12))(net, images, BLACK)
     assert net.seen == [(1, 3, 24, 24)] * windows
     total, count = torch.zeros(1, 4, *size), torch.zeros(size)
     for y in {min(i * 10, size[0] - 24) for i in range(9)}:
@@ -113,8 +110,8 @@ def test_windows_as_large_as_the_image_are_the_whole_image(
     crop: tuple[int, int], seed: int
 ) -> None:
     net, images = Small(), noise(seed, 30, 50)
-    whole = MultiView()(net, images)
-    assert torch.equal(MultiView(crop=crop, stride=(20, 20))(net, images), whole)
+    whole = MultiView()(net, images, BLACK)
+    assert torch.equal(MultiView(crop=crop, stride=(20, 20))(net, images, BLACK), whole)
     assert torch.equal(whole, net.predict_logits(images))
 
 
@@ -122,7 +119,7 @@ def test_windows_as_large_as_the_image_are_the_whole_image(
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_scales_and_mirroring_are_averaged_after_a_softmax(align_corners: bool, seed: int) -> None:
     net, images = Small(align_corners), noise(seed, 29, 42)
-    own = MultiView(scales=(0.5, 1.25), flip=True)(net, images)
+    own = MultiView(scales=(0.5, 1.25), flip=True)(net, images, BLACK)
     views = []
     for size in ((15, 21), (36, 53)):  # 14.5 is rounded up, as theirs
         scaled = F.interpolate(images, size, mode="bilinear", align_corners=False)
@@ -147,7 +144,7 @@ def test_scales_and_mirroring_are_averaged_after_a_softmax(align_corners: bool, 
 )
 def test_mirroring_the_image_mirrors_the_scores(protocol: EvaluationProtocol, seed: int) -> None:
     net, images = Small(), noise(seed, 28, 40)
-    close(protocol(net, images.flip(3)).flip(3), protocol(net, images))
+    close(protocol(net, images.flip(3), BLACK).flip(3), protocol(net, images, BLACK))
 
 
 @torch.no_grad()
@@ -159,9 +156,9 @@ def test_window_batching_changes_nothing(window_batch: int, batch: int, seed: in
         MultiView(scales=(0.5, 1.0), flip=True, crop=(20, 24), stride=(13, 11)),
         OfficialEvaluation(60, 24),
     ):
-        one_by_one = protocol(net, images)
+        one_by_one = protocol(net, images, BLACK)
         protocol.window_batch = window_batch
-        close(protocol(net, images), one_by_one, 1e-6)
+        close(protocol(net, images, BLACK), one_by_one, 1e-6)
 
 
 @torch.no_grad()
@@ -171,7 +168,7 @@ def test_an_image_does_not_depend_on_its_neighbours_in_a_batch(seed: int) -> Non
         MultiView(flip=True, crop=(20, 24), stride=(9, 9)),
         OfficialEvaluation(60, 24),
     ):
-        close(protocol(net, images)[1:], protocol(net, images[1:]), 1e-6)
+        close(protocol(net, images, BLACK)[1:], protocol(net, images[1:], BLACK), 1e-6)
 
 
 @torch.no_grad()
@@ -179,7 +176,7 @@ def test_confident_networks_do_not_overflow(seed: int) -> None:
     """exp(200) is infinite in float32, and a resized infinity is no number."""
     net, images = Small(), noise(seed, 30, 44)
     net.convolution.weight.mul_(1e4)
-    scores = OfficialEvaluation(60, 24)(net, images)
+    scores = OfficialEvaluation(60, 24)(net, images, BLACK)
     assert scores.isfinite().all()
 
 
@@ -188,7 +185,7 @@ def test_a_shrunk_image_is_smoothed_if_asked(factor: float, expected: float | No
     """A one-pixel checkerboard halves to grey, not to black or white."""
     board = ((torch.arange(16)[:, None] + torch.arange(16)) % 2 * 255.0).expand(1, 3, 16, 16)
     net = Passing()
-    MultiView(scales=(factor,), antialias=True)(net, board)
+    MultiView(scales=(factor,), antialias=True)(net, board, BLACK)
     if expected is None:
         assert torch.equal(net.seen, board)
     else:
@@ -201,7 +198,7 @@ def test_a_scale_changes_what_the_net_sees_never_what_is_scored(
     size: tuple[int, int], scale: float
 ) -> None:
     net = Passing()
-    scores = MultiView(scales=(scale,), antialias=True)(net, torch.ones(1, 3, *size))
+    scores = MultiView(scales=(scale,), antialias=True)(net, torch.ones(1, 3, *size), BLACK)
     assert scores.shape == (1, 2, *size)
     assert net.seen.shape[-2:] == tuple(max(1, int(side * scale + 0.5)) for side in size)
 

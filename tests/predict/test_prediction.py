@@ -9,6 +9,7 @@ from PIL import Image
 
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.evaluate.protocols import MultiView
+from danet_lightning.models.segmenter import Segmenter
 from danet_lightning.predict import run as command
 from danet_lightning.predict.plan import jobs_of, plan
 from danet_lightning.predict.writing import choose_device, predict_images, prepare_output
@@ -19,14 +20,14 @@ CPU = torch.device("cpu")
 class StrongestColor(torch.nn.Module):
     """A network whose prediction anybody can tell: which of red, green and blue is largest."""
 
-    classes = ("red", "green", "blue")
-    palette = ([255, 0, 0], [10, 200, 30], [0, 0, 201])
-    mean = (0.0, 0.0, 0.0)
-    std = (1.0, 1.0, 1.0)
-    protocol = MultiView()
-
     def predict_logits(self, images: torch.Tensor) -> torch.Tensor:
         return images
+
+
+def strongest(net: torch.nn.Module | None = None) -> Segmenter:
+    classes, palette = ("red", "green", "blue"), ([255, 0, 0], [10, 200, 30], [0, 0, 201])
+    net = net or StrongestColor()
+    return Segmenter(net, classes, palette, (0.0,) * 3, (1.0,) * 3, MultiView())
 
 
 def draw(path: Path, seed: int = 0, height: int = 5, width: int = 7) -> np.ndarray:
@@ -46,7 +47,7 @@ def relative(folder: Path) -> set[str]:
 def test_index_png_and_overlay(tmp_path: Path) -> None:
     pixels = draw(tmp_path / "ein Bild ä.png")
     (job,) = plan(str(tmp_path / "ein Bild ä.png"), str(tmp_path / "out"))[0]
-    assert predict_images(StrongestColor(), [job], CPU, opacity=0.25) == ([], 0)
+    assert predict_images(strongest(), [job], CPU, opacity=0.25) == ([], 0)
 
     with Image.open(tmp_path / "out" / "ein Bild ä.png") as mask:
         assert (mask.mode, mask.size) == ("P", (7, 5))
@@ -57,7 +58,7 @@ def test_index_png_and_overlay(tmp_path: Path) -> None:
 
     with Image.open(tmp_path / "out" / "ein Bild ä_overlay.png") as picture:
         drawn = np.asarray(picture)
-    colors = np.array(StrongestColor.palette)[pixels.argmax(-1)]
+    colors = np.array(strongest().palette)[pixels.argmax(-1)]
     np.testing.assert_array_equal(drawn, np.rint(0.75 * pixels + 0.25 * colors))
 
 
@@ -66,7 +67,7 @@ def test_predictions_have_the_size_that_a_viewer_shows(tmp_path: Path) -> None:
     exif[0x0112] = 6  # lying on its left side
     pixels = draw(tmp_path / "in" / "a.png")
     Image.fromarray(pixels).save(tmp_path / "in" / "a.png", exif=exif)
-    predict_images(StrongestColor(), plan(str(tmp_path / "in"), str(tmp_path / "out"))[0], CPU)
+    predict_images(strongest(), plan(str(tmp_path / "in"), str(tmp_path / "out"))[0], CPU)
     with Image.open(tmp_path / "out" / "a.png") as mask:
         np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1).T[:, ::-1])
         assert not mask.getexif()  # or a viewer would turn it once more
@@ -82,11 +83,11 @@ def test_pixels_of_a_data_set_are_predicted_as_they_are_stored(tmp_path: Path) -
     for name in ("a.png", "b.tif"):
         Image.fromarray(pixels).save(tmp_path / "in" / name, exif=exif)
     jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
-    assert predict_images(StrongestColor(), jobs, CPU, upright=False) == ([], 2)
+    assert predict_images(strongest(), jobs, CPU, upright=False) == ([], 2)
     for job in jobs:
         with Image.open(job.mask) as mask:
             np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1))
-    assert predict_images(StrongestColor(), jobs, CPU) == ([], 2)
+    assert predict_images(strongest(), jobs, CPU) == ([], 2)
     with Image.open(jobs[0].mask) as mask:
         assert mask.size == (5, 7)
 
@@ -103,7 +104,7 @@ def test_images_that_are_not_read_are_named_and_take_no_names(tmp_path: Path) ->
     (tmp_path / "in" / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     jobs, others = plan(str(tmp_path / "in"), str(tmp_path / "out"))
     assert others == {".txt": 1, ".db": 1}
-    skipped, _ = predict_images(StrongestColor(), jobs, CPU)
+    skipped, _ = predict_images(strongest(), jobs, CPU)
     assert relative(tmp_path / "out") == {
         "a.png", "a_overlay.png", "none.png", "none_overlay.png",
     }  # fmt: skip
@@ -117,7 +118,7 @@ def test_a_name_too_long_for_its_prediction_is_told_and_the_rest_goes_on(tmp_pat
     for name in ("b.png", f"{250 * 'a'}.png"):
         draw(tmp_path / "in" / name)
     jobs, _ = plan(str(tmp_path / "in"), str(tmp_path / "out"))
-    (message,), _ = predict_images(StrongestColor(), jobs, CPU)
+    (message,), _ = predict_images(strongest(), jobs, CPU)
     assert message.endswith(
         "has so long a name that its prediction cannot have it; rename the image"
     )
@@ -130,16 +131,14 @@ def test_names_that_are_no_utf_8_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a.png").rename(tmp_path / f"{name}.png")
     (tmp_path / f"{name}2.png").touch()
     jobs, _ = plan(str(tmp_path), str(tmp_path / "out"))
-    assert len(predict_images(StrongestColor(), jobs, CPU).skipped) == 1
+    assert len(predict_images(strongest(), jobs, CPU).skipped) == 1
     assert relative(tmp_path / "out") == {f"{name}.png", f"{name}_overlay.png"}
 
 
 def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to("b.png")
-    (message,), _ = predict_images(
-        StrongestColor(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU
-    )
+    (message,), _ = predict_images(strongest(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU)
     assert "b.png cannot be read as an image: Too many levels of symbolic links" in message
 
 
@@ -162,7 +161,7 @@ def test_unreadable_images_are_named_and_the_rest_goes_on(
     content = (tmp_path / "in" / "3.png").read_bytes()
     (tmp_path / "in" / "3.png").write_bytes(content[: len(content) // 2])
     jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
-    skipped, _ = predict_images(StrongestColor(), jobs, CPU)
+    skipped, _ = predict_images(strongest(), jobs, CPU)
     assert relative(tmp_path / "out") == {"2.png", "2_overlay.png", "4.png", "4_overlay.png"}
     assert [message.split(" cannot")[0] for message in skipped] == [
         str(tmp_path / "in" / "1.png"),
@@ -182,7 +181,9 @@ def test_an_image_too_large_for_the_device_is_skipped(
             raise torch.OutOfMemoryError
 
     draw(tmp_path / "a.png")
-    (message,), _ = predict_images(Full(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU)
+    (message,), _ = predict_images(
+        strongest(Full()), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU
+    )
     assert "a.png of 7 x 5 pixels does not fit into the memory of cpu" in message
 
 
@@ -219,7 +220,7 @@ def test_sub_folders_are_kept_for_a_pattern_too(tmp_path: Path) -> None:
         "in [1]/x/a.png",
         "in [1]/y/a.png",
     ]
-    predict_images(StrongestColor(), jobs, CPU)
+    predict_images(strongest(), jobs, CPU)
     assert "in [1]/y/a_overlay.png" in relative(tmp_path / "out")
 
 
@@ -228,7 +229,7 @@ def test_earlier_predictions_inside_the_input_are_not_read(tmp_path: Path) -> No
     for _ in range(2):
         jobs = plan(str(tmp_path), str(tmp_path / "predictions"))[0]
         assert [job.image.name for job in jobs] == ["a.png"]
-        predict_images(StrongestColor(), jobs, CPU)
+        predict_images(strongest(), jobs, CPU)
 
 
 def test_output_may_be_a_folder_above_the_input(tmp_path: Path) -> None:
@@ -273,13 +274,13 @@ def test_output_that_becomes_unwritable(tmp_path: Path) -> None:
     jobs = plan(str(tmp_path), str(tmp_path / "out"))[0]
     (tmp_path / "out").touch()
     with pytest.raises(RunError, match=r"out/a\.png: the images before .* are done, this one"):
-        predict_images(StrongestColor(), jobs, CPU)
+        predict_images(strongest(), jobs, CPU)
 
 
 @pytest.mark.parametrize("opacity", [-0.1, 1.5, float("nan")])
 def test_opacity_out_of_range(opacity: float) -> None:
     with pytest.raises(RequestError, match="from 0"):
-        predict_images(StrongestColor(), [], CPU, opacity)
+        predict_images(strongest(), [], CPU, opacity)
 
 
 def test_devices() -> None:
@@ -296,7 +297,7 @@ def test_the_command_ends_with_1_after_a_skipped_image(
     node = {"_target_": "danet_lightning.evaluate.protocols.MultiView"}
     content = {"danet_lightning": {"config": {"protocol": node}}}
     monkeypatch.setattr("danet_lightning.checkpoints.loading.read", lambda _: content)
-    monkeypatch.setattr("danet_lightning.checkpoints.loading.restore", lambda *_: StrongestColor())
+    monkeypatch.setattr("danet_lightning.checkpoints.loading.segmenter", lambda *_: strongest())
     draw(tmp_path / "in" / "a.png")
     request = {
         "ckpt_path": "best.ckpt",

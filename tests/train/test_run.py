@@ -193,7 +193,7 @@ def test_checkpoint_is_plain_and_loads_without_the_framework(trained):
         "import sys, danet_lightning, torch\n"
         f"net = danet_lightning.load({str(run_dir / 'best.ckpt')!r})\n"
         "assert not net.training and len(net.classes) == len(net.palette)\n"
-        "out = net(torch.zeros(1, 3, 33, 47))\n"
+        "out = net(torch.zeros(1, 3, 33, 47, dtype=torch.uint8))\n"
         "print({name: tuple(logits.shape) for name, logits in out.items()})\n"
         "loaded = {'hydra', 'omegaconf', 'lightning', 'wandb'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"

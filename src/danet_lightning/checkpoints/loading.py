@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from danet_lightning.checkpoints.facts import checked
 from danet_lightning.checkpoints.rebuilding import PROTOCOL, build, build_network
 from danet_lightning.errors import RequestError
+from danet_lightning.models.segmenter import EvaluationProtocol, Segmenter
 from danet_lightning.models.weights import read_file
 
 
@@ -44,7 +45,7 @@ def read(path: str | Path) -> dict[str, Any]:
     return checked(content, path)
 
 
-def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
+def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:
     """Rebuild the network of a checkpoint, ready to predict.
 
     Args:
@@ -53,25 +54,37 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> nn.Module:
             a network of yours); classes outside them and danet_lightning are not touched.
 
     Returns:
-        The network on the CPU in eval mode; its attributes `classes`, `palette` (RGB), `mean`,
-        `std` (0..255 scale) and `protocol` are those of the run.
+        The network on the CPU in eval mode, with the classes, the palette, the normalisation and
+        the evaluation protocol of the run.
 
     Raises:
         RequestError: the file cannot be used; the message says why.
     """
-    return restore(read(path), trusted)
+    return segmenter(read(path), trusted)
 
 
-def restore(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Module:
-    """The network of what `read` returned; as `load`."""
+def segmenter(
+    checkpoint: Mapping[str, Any],
+    trusted: Sequence[str] = (),
+    protocol: EvaluationProtocol | None = None,
+) -> Segmenter:
+    """Rebuild what `read` returned, as `load` does, or with another protocol than the run's."""
     facts = checkpoint["danet_lightning"]
-    packages = [trusted] if isinstance(trusted, str) else list(trusted)
+    net = network(checkpoint, trusted)
+    protocol = protocol or build(facts["config"]["protocol"], PROTOCOL, _packages(trusted))
+    shown = {name: facts[name] for name in ("classes", "palette", "mean", "std")}
+    return Segmenter(net, **shown, protocol=protocol).eval()
+
+
+def network(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Module:
+    """Rebuild the network alone, in eval mode."""
+    facts = checkpoint["danet_lightning"]
     weights = {
         name.removeprefix("net."): value
         for name, value in checkpoint["state_dict"].items()
         if name.startswith("net.")
     }
-    net = build_network(facts["config"]["model"], packages, weights)
+    net = build_network(facts["config"]["model"], _packages(trusted), weights)
     _refuse_other_numbers(net.state_dict(), weights)
     try:
         net.load_state_dict(weights)
@@ -80,10 +93,11 @@ def restore(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Mo
         raise RequestError(
             f"ckpt_path: the weights do not fit their own model: {reason}"
         ) from error
-    for name in ("classes", "palette", "mean", "std"):
-        setattr(net, name, tuple(facts[name]))
-    net.protocol = build(facts["config"]["protocol"], PROTOCOL, packages)
     return net.eval()
+
+
+def _packages(trusted: Sequence[str]) -> list[str]:
+    return [trusted] if isinstance(trusted, str) else list(trusted)
 
 
 def _refuse_other_numbers(own: Mapping[str, Any], weights: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from danet_lightning.data.base import DataSet
-from danet_lightning.models.segmenter import MEAN, STD
 
 PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
 
@@ -23,8 +22,6 @@ def dataset_facts(dataset: DataSet) -> dict[str, Any]:
     return {
         "classes": [str(name) for name in dataset.classes],
         "palette": [[int(value) for value in color] for color in dataset.palette],
-        "mean": list(MEAN),
-        "std": list(STD),
     }
 
 

@@ -29,11 +29,28 @@ def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
     Raises:
         RequestError: its `_target_` makes something else.
     """
-    node = OmegaConf.select(config, key)
-    built = instantiate(node, **given, _convert_="all")
+    return _of_kind(instantiate(OmegaConf.select(config, key), **given, _convert_="all"), kind, key)
+
+
+def build_with(config: DictConfig, key: str, kind: type, **parts: Any) -> Any:
+    """Build a node with parts that are there already, which Hydra must not look into.
+
+    Raises:
+        RequestError: It cannot be built of these, or makes something else.
+    """
+    make = instantiate(OmegaConf.select(config, key), _partial_=True, _convert_="all")
+    try:
+        return _of_kind(make(**parts), kind, key)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{error} (while building {key})") from error
+
+
+def _of_kind(built: Any, kind: type, key: str) -> Any:
     if not isinstance(built, kind):
         raise RequestError(
-            f"{key}._target_: {node._target_} makes a {type(built).__name__}, where a "
+            f"{key}._target_: it makes a {type(built).__name__}, where a "
             f"{kind.__module__}.{kind.__name__} is needed."
         )
     return built

@@ -39,12 +39,25 @@ ALTERING = (
 PRECISIONS = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
 
-def build_trainer(config: DictConfig, logger: DictConfig | None) -> Trainer:
-    """The Trainer with its loggers and callbacks, and the precision that this machine has."""
+def build_trainer(
+    config: DictConfig, logger: DictConfig | None, resumed_step: int | None = None
+) -> Trainer:
+    """Build the Trainer with its loggers and callbacks, and the precision of this machine.
+
+    Args:
+        config: Of the command.
+        logger: Its loggers by name.
+        resumed_step: The step that a training goes on from; what TensorBoard has of later ones
+            is dropped.
+    """
     options: dict[str, Any] = {}
     if config.trainer.precision == "auto":
         options["precision"] = best_precision(config.trainer.accelerator)
-    loggers = [build(config, f"logger.{name}", Logger) for name in map(str, logger or ())]
+    purged = {"tensorboard": {"purge_step": resumed_step}} if resumed_step is not None else {}
+    loggers = [
+        build(config, f"logger.{name}", Logger, **purged.get(name, {}))
+        for name in map(str, logger or ())
+    ]
     names = map(str, config.callbacks)
     callbacks = [build(config, f"callbacks.{name}", Callback) for name in names]
     plain: Any = OmegaConf.to_container(config, resolve=True)

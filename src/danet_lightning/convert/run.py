@@ -11,6 +11,7 @@ from danet_lightning.config.building import build, request_errors
 from danet_lightning.data.base import DataSet
 from danet_lightning.errors import RequestError
 from danet_lightning.models.foreign import Recognised, recognise
+from danet_lightning.models.segmenter import normalization
 
 
 def convert(config: DictConfig, run_dir: Path) -> None:
@@ -36,7 +37,7 @@ def convert(config: DictConfig, run_dir: Path) -> None:
     described = {**{key: plain[key] for key in ("dataset", "protocol", "source")}, "model": model}
     checkpoint = {
         "state_dict": {f"net.{name}": tensor for name, tensor in net.state_dict().items()},
-        "danet_lightning": metadata(described, facts),
+        "danet_lightning": metadata(described, facts | normalization(net)),
     }
     save_atomically(checkpoint, output)
     print(f"recognised  {found.title}: {_summary(found)}")

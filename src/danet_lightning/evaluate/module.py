@@ -4,6 +4,7 @@ B: images, C: classes, H, W: pixels.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.metrics import ConfusionMatrix, class_iou, scores
-from danet_lightning.models.segmenter import EvaluationProtocol, normalize
+from danet_lightning.models.segmenter import EvaluationProtocol, black_pixel, normalize
 
 
 class EvaluationModule(LightningModule):
@@ -25,6 +26,7 @@ class EvaluationModule(LightningModule):
         mean: RGB mean on the 0..255 scale.
         std: RGB standard deviation on the 0..255 scale.
         protocol: how predictions are obtained.
+        metadata: what a checkpoint says of itself, see `checkpoints.metadata`.
 
     Attributes:
         images: (2,) int64, of the last validation over all processes: the images that were
@@ -34,6 +36,8 @@ class EvaluationModule(LightningModule):
         TypeError: protocol cannot be called or described.
     """
 
+    net: Any  # a module and a Network
+
     def __init__(
         self,
         net: nn.Module,
@@ -41,20 +45,19 @@ class EvaluationModule(LightningModule):
         mean: Sequence[float],
         std: Sequence[float],
         protocol: EvaluationProtocol,
+        metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         if not isinstance(protocol, EvaluationProtocol):
             raise TypeError(f"protocol {protocol!r} is no inference.EvaluationProtocol")
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
-        # what images are normalised by says what black is, which a protocol may pad with
-        self.net.mean, self.net.std = tuple(mean), tuple(std)  # type: ignore[assignment]
         self.classes = tuple(classes)
         self.mean = tuple(mean)
         self.std = tuple(std)
         self.protocol = protocol
         self.confusion = ConfusionMatrix(len(self.classes))
         self.images = torch.zeros(2, dtype=torch.int64)  # evaluated; of these without any label
-        self.metadata: dict[str, Any] = {}  # what a checkpoint says of itself
+        self.metadata = dict(metadata)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Predict at the label's own size; returns (B, H, W) class indices.
@@ -63,7 +66,8 @@ class EvaluationModule(LightningModule):
         """
         with torch.autocast(self.device.type, enabled=False):
             images = normalize(batch["image"], self.mean, self.std)
-            prediction = self.protocol(self.net, images).argmax(1)
+            black = black_pixel(self.mean, self.std).to(self.device)
+            prediction = self.protocol(self.net, images, black).argmax(1)
         self.confusion.update(prediction, batch["mask"])
         is_image = torch.tensor([name != "" for name in batch["id"]], device=self.device)
         is_labelled = (batch["mask"] < len(self.classes)).flatten(1).any(1)  # (B,)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from danet_lightning.evaluate.windows import (
     average_windows,
@@ -19,7 +19,7 @@ from danet_lightning.evaluate.windows import (
     starts_across,
     starts_inside,
 )
-from danet_lightning.models.segmenter import fused_logits, mirror
+from danet_lightning.models.segmenter import Network, mirror
 
 Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
 Scales = Annotated[Sequence[Scale], Field(min_length=1, max_length=100)]
@@ -72,7 +72,7 @@ class MultiView:
         self.window_batch = window_batch
         self.antialias = antialias
 
-    def __call__(self, net: nn.Module, images: Tensor) -> Tensor:
+    def __call__(self, net: Network, images: Tensor, black: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, K, H, W) logits, or mean softmax of the views."""
         views = list(product(self.scales, (False, True) if self.flip else (False,)))
         if len(views) == 1:
@@ -95,7 +95,7 @@ class MultiView:
             "antialias": self.antialias,
         }
 
-    def _view(self, net: nn.Module, images: Tensor, scale: float, mirrored: bool) -> Tensor:
+    def _view(self, net: Network, images: Tensor, scale: float, mirrored: bool) -> Tensor:
         height, width = images.shape[-2:]
         size = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
         if size != (height, width):
@@ -107,17 +107,17 @@ class MultiView:
         logits = mirror(logits) if mirrored else logits
         if size == (height, width):
             return logits
-        align = bool(net.align_corners)
+        align = bool(net.align_corners)  # type: ignore[attr-defined]
         return F.interpolate(logits, (height, width), mode="bilinear", align_corners=align)
 
-    def _logits(self, net: nn.Module, images: Tensor) -> Tensor:
+    def _logits(self, net: Network, images: Tensor) -> Tensor:
         if self.crop is None or self.stride is None:
-            return fused_logits(net, images)
+            return net.predict_logits(images)
         sides = list(zip(images.shape[-2:], self.crop, self.stride, strict=True))
         rows, columns = (starts_inside(length, crop, stride) for length, crop, stride in sides)
         size = (min(sides[0][:2]), min(sides[1][:2]))
         return average_windows(
-            lambda windows: fused_logits(net, windows),
+            net.predict_logits,
             images,
             list(product(rows, columns)),
             size,
@@ -161,17 +161,12 @@ class OfficialEvaluation:
         self.flip = flip
         self.window_batch = window_batch
 
-    def __call__(self, net: nn.Module, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, K, H, W) positive scores.
-
-        Args:
-            net: with `mean` and `std` (0..255 scale), which say what black is.
-            images: normalised by them.
-        """
+    def __call__(self, net: Network, images: Tensor, black: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> (B, K, H, W) positive scores; `black` pads them."""
         first, *others = self.scales
-        total = self._scores(net, images, first)
+        total = self._scores(net, images, black, first)
         for scale in others:
-            total += self._scores(net, images, scale)
+            total += self._scores(net, images, black, scale)
         return total
 
     def describe(self) -> dict[str, Any]:
@@ -185,7 +180,7 @@ class OfficialEvaluation:
             "flip": self.flip,
         }
 
-    def _scores(self, net: nn.Module, images: Tensor, scale: float) -> Tensor:
+    def _scores(self, net: Network, images: Tensor, black: Tensor, scale: float) -> Tensor:
         own = (images.shape[-2], images.shape[-1])
         height, width = self._scaled_size(*own, scale)
         check_size(max(height, self.crop_size), max(width, self.crop_size))
@@ -195,7 +190,7 @@ class OfficialEvaluation:
         )
         scores = average_windows(
             lambda windows: self._window_scores(net, windows),
-            self._padded(net, scaled, rows[-1] + self.crop_size, columns[-1] + self.crop_size),
+            _padded(scaled, black, rows[-1] + self.crop_size, columns[-1] + self.crop_size),
             list(product(rows, columns)),
             (self.crop_size, self.crop_size),
             self.window_batch,
@@ -208,18 +203,18 @@ class OfficialEvaluation:
             return long_side, max(1, int(width * long_side / height + 0.5))
         return max(1, int(height * long_side / width + 0.5)), long_side
 
-    def _padded(self, net: nn.Module, images: Tensor, height: int, width: int) -> Tensor:
-        """Their windows are cut at the border and padded one by one, which gives the same."""
-        mean, std = images.new_tensor(net.mean), images.new_tensor(net.std)
-        canvas = (-mean / std).view(1, 3, 1, 1).repeat(len(images), 1, height, width)
-        canvas[..., : images.shape[-2], : images.shape[-1]] = images
-        return canvas.contiguous(memory_format=torch.channels_last)
-
-    def _window_scores(self, net: nn.Module, windows: Tensor) -> Tensor:
-        logits = fused_logits(net, windows)
+    def _window_scores(self, net: Network, windows: Tensor) -> Tensor:
+        logits = net.predict_logits(windows)
         if self.flip:
-            logits = logits + mirror(fused_logits(net, mirror(windows)))
+            logits = logits + mirror(net.predict_logits(mirror(windows)))
         return logits.clamp(max=LARGEST_EXPONENT).exp()
+
+
+def _padded(images: Tensor, black: Tensor, height: int, width: int) -> Tensor:
+    """Pad to the right and below; windows cut at the border and padded alone give the same."""
+    canvas = black.to(images).view(1, 3, 1, 1).repeat(len(images), 1, height, width)
+    canvas[..., : images.shape[-2], : images.shape[-1]] = images
+    return canvas.contiguous(memory_format=torch.channels_last)
 
 
 def _scales(scales: Sequence[float]) -> tuple[float, ...]:

@@ -22,7 +22,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     leave_on_sigterm()
     with request_errors():
         content = loading.read(config.ckpt_path)
-        net = loading.restore(content, config.trusted)
+        net = loading.network(content, config.trusted)
         facts = content["danet_lightning"]
         own = facts["config"]
         dataset = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
@@ -37,9 +37,8 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
         # what comes out of the checkpoint does not go through Hydra, which would resolve it
         make = instantiate(config.module, _partial_=True)
-        module = make(net=net, protocol=protocol, **facts_for_module(facts))
+        module = make(net=net, protocol=protocol, metadata=facts, **facts_for_module(facts))
         trainer = build_trainer(config, logger=None)
-    module.metadata = facts
     join_group(trainer)
     try:
         trainer.validate(module, datamodule, verbose=False)

@@ -36,16 +36,9 @@ class DANet(nn.Module):
         channels: C, by default C4 / 4 as in the authors' code.
         reduction: C over PAM's query and key channels.
 
-    Attributes:
-        mean: RGB mean (0..255 scale) that images are normalised by; ImageNet's unless it is set.
-        std: their standard deviation.
-
     Raises:
         ValueError: no class, or an impossible number of channels.
     """
-
-    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
-    std: tuple[float, ...] = (58.395, 57.12, 57.375)
 
     def __init__(
         self,

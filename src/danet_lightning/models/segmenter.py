@@ -6,7 +6,9 @@ B: images, C: classes, H, W: the image's own size.
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 MEAN = (123.675, 116.28, 103.53)  # ImageNet's R, G and B: 255 * (0.485, 0.456, 0.406)
@@ -25,17 +27,20 @@ class Network(Protocol):
 class EvaluationProtocol(Protocol):
     """How logits are obtained; a number without its protocol means nothing."""
 
-    def __call__(self, net: nn.Module, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, C, H, W) scores whose argmax is the prediction."""
+    def __call__(self, net: Network, images: Tensor, black: Tensor) -> Tensor:
+        """Score the classes at each pixel; the argmax is the prediction.
+
+        Args:
+            net: Whose logits are asked for.
+            images: (B, 3, H, W), normalised.
+            black: (3,), what black pixels are after normalisation, as something to pad with.
+
+        Returns:
+            (B, C, H, W) scores.
+        """
 
     def describe(self) -> dict[str, Any]:
         """Return the plain values that belong beside every number."""
-
-
-def fused_logits(net: nn.Module, images: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, C, H, W): the prediction of the summed branches alone."""
-    logits: Tensor = net.predict_logits(images)  # type: ignore[operator]
-    return logits
 
 
 def mirror(pixels: Tensor) -> Tensor:
@@ -54,16 +59,89 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return ((images.float() - mean_) / std_).contiguous(memory_format=torch.channels_last)
 
 
-@torch.inference_mode()
-def segment(net: nn.Module, images: Tensor) -> Tensor:
-    """Class indices of raw images, by the protocol the network was evaluated with.
+def black_pixel(mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(3,): what `normalize` makes of black."""
+    return -torch.tensor(mean) / torch.tensor(std)
+
+
+def normalization(net: nn.Module) -> dict[str, list[float]]:
+    """Return mean and std (0..255) of a network's images: its backbone's own, else ImageNet's."""
+    backbone = getattr(net, "backbone", None)
+    mean, std = getattr(backbone, "mean", MEAN), getattr(backbone, "std", STD)
+    return {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
+
+
+class Segmenter(nn.Module):
+    """A trained network with all that it takes to segment an image; what `load` returns.
 
     Args:
-        net: as returned by `danet_lightning.load`.
-        images: (B, 3, H, W) uint8 RGB, on the network's device.
-
-    Returns:
-        (B, H, W) int64 class indices.
+        net: A `Network` for normalised images.
+        classes: Names of the C classes, in the order of their ids.
+        palette: One RGB color (0..255) for each class.
+        mean: RGB mean on the 0..255 scale, by which images are normalised.
+        std: RGB standard deviation on the 0..255 scale.
+        protocol: How predictions are obtained.
     """
-    scores: Tensor = net.protocol(net, normalize(images, net.mean, net.std))  # type: ignore
-    return scores.argmax(1)
+
+    net: Any  # a module and a Network
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: Sequence[str],
+        palette: Sequence[Sequence[int]],
+        mean: Sequence[float],
+        std: Sequence[float],
+        protocol: EvaluationProtocol,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.classes = tuple(classes)
+        self.palette = tuple(tuple(color) for color in palette)
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.protocol = protocol
+
+    def forward(self, images: Tensor) -> Any:
+        """Compute the network's outputs, {"fused": (B, C, H, W) logits, ...}.
+
+        Args:
+            images: (B, 3, H, W) uint8 RGB, on the network's device.
+
+        Raises:
+            ValueError: They are no bytes; `net` alone takes what is normalised already.
+        """
+        if images.dtype != torch.uint8:
+            raise ValueError(
+                f"images of type {images.dtype}: give RGB in uint8, 0 to 255; images that are "
+                "normalised already go to .net"
+            )
+        return self.net(normalize(images, self.mean, self.std))
+
+    @torch.inference_mode()
+    def segment(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
+        """Find the class of each pixel, by the protocol.
+
+        Args:
+            images: (H, W, 3) or (B, 3, H, W) uint8 RGB, an array or a tensor on any device.
+
+        Returns:
+            (H, W) or (B, H, W) int64 class ids, on the network's device.
+
+        Raises:
+            ValueError: The images have another shape or type.
+        """
+        given = torch.as_tensor(images)
+        is_image = given.ndim == 3 and given.shape[2] == 3
+        if given.dtype != torch.uint8 or not (
+            is_image or (given.ndim == 4 and given.shape[1] == 3)
+        ):
+            raise ValueError(
+                f"images of shape {tuple(given.shape)} and type {given.dtype}: give one image as "
+                "(H, W, 3) or a batch as (B, 3, H, W), RGB in uint8."
+            )
+        device = next(self.net.parameters(), given).device
+        batch = (given.permute(2, 0, 1)[None] if is_image else given).to(device)
+        black = black_pixel(self.mean, self.std).to(device)
+        scores = self.protocol(self.net, normalize(batch, self.mean, self.std), black)
+        return scores.argmax(1)[0] if is_image else scores.argmax(1)

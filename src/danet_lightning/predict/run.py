@@ -18,16 +18,16 @@ from danet_lightning.processes.group import Team
 def predict(config: DictConfig, run_dir: Path) -> None:
     """Predict `config.input` or a split; exit code 1 if an image had to be skipped."""
     content = loading.read(config.ckpt_path)
-    net = loading.restore(content, config.trusted)
     with request_errors():
         own = content["danet_lightning"]["config"]
-        net.protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
-        work = submission.plan(config, net, own)
+        protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
+        segmenter = loading.segmenter(content, config.trusted, protocol)
+        work = submission.plan(config, segmenter.classes, own)
     team = Team(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", config.devices)))
     device = writing.choose_device(team.device)
     writing.prepare_output(config.output)
     outcome = writing.predict_images(
-        net,
+        segmenter,
         team.share(work.jobs),
         device,
         config.opacity,

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import nn
 
 from danet_lightning.config.building import DATASET, build_over
 from danet_lightning.disk.names import expanded
@@ -75,12 +74,12 @@ class Work(NamedTuple):
         return self.form is None or self.form.palette
 
 
-def plan(config: DictConfig, net: nn.Module, own: Mapping[str, Any]) -> Work:
+def plan(config: DictConfig, classes: Sequence[str], own: Mapping[str, Any]) -> Work:
     """Pair images with what is written for them: people's own, or a split of a data set.
 
     Args:
         config: of `predict`.
-        net: as returned by `danet_lightning.load`.
+        classes: the names of the classes that the network knows.
         own: the configuration in the checkpoint.
 
     Raises:
@@ -92,10 +91,10 @@ def plan(config: DictConfig, net: nn.Module, own: Mapping[str, Any]) -> Work:
         jobs, others = prediction_plan.plan(config.input, config.output)
         return Work(jobs, others=others, is_dataset=False)
     data = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
-    if tuple(data.classes) != tuple(net.classes):  # type: ignore[arg-type]
+    if tuple(data.classes) != tuple(classes):
         raise RequestError(
             f"dataset: its classes {list(data.classes)} are not the checkpoint's "
-            f"{list(net.classes)}; predict the data set it was trained on."  # type: ignore[arg-type]
+            f"{list(classes)}; predict the data set it was trained on."
         )
     images = data.image_files(config.split)
     output = expanded(config.output)

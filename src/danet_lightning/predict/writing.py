@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 from tqdm import tqdm
 
 from danet_lightning.data.files.images import orientation, read_image
 from danet_lightning.disk.names import expanded
 from danet_lightning.disk.writing import refusal, write_atomically
 from danet_lightning.errors import RequestError, RunError
-from danet_lightning.models.segmenter import segment
+from danet_lightning.models.segmenter import Segmenter
 from danet_lightning.pictures.masks import Palette, overlay
 from danet_lightning.predict.plan import Job
 
@@ -75,7 +74,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def predict_images(
-    net: nn.Module,
+    segmenter: Segmenter,
     jobs: Sequence[Job],
     device: torch.device,
     opacity: float = 0.5,
@@ -86,7 +85,7 @@ def predict_images(
     """Write each image's class indices, a PNG with the palette, and their overlay on the image.
 
     Args:
-        net: as returned by `danet_lightning.load`.
+        segmenter: as returned by `danet_lightning.load`.
         jobs: what to read and where to write.
         device: where the network runs.
         opacity: of the classes over the image, 0 to 1.
@@ -105,7 +104,7 @@ def predict_images(
     """
     if not 0 <= opacity <= 1:
         raise RequestError(f"opacity={opacity}: give a number from 0 (image) to 1 (classes only).")
-    net = net.to(device)
+    segmenter = segmenter.to(device)
     table = np.arange(256, dtype=np.uint8)
     if ids is not None:
         table[: len(ids)] = ids
@@ -120,15 +119,18 @@ def predict_images(
                         "rename the image"
                     )
                 image = read_image(job.image, upright)  # (H, W, 3)
-                mask = _segment(net, image, job.image, device)  # (H, W)
+                mask = _segment(segmenter, image, job.image, device)  # (H, W)
             except ValueError as error:
                 skipped.append(str(error))
                 bar.write(f"skipped: {error}", file=sys.stderr)
                 continue
-            colors: Palette = net.palette  # type: ignore[assignment]
-            _write_index(job, table[mask], colors if palette else None)
+            _write_index(job, table[mask], segmenter.palette if palette else None)
             if job.overlay:
-                _save(Image.fromarray(overlay(image, mask, colors, opacity)), job.overlay, job)
+                _save(
+                    Image.fromarray(overlay(image, mask, segmenter.palette, opacity)),
+                    job.overlay,
+                    job,
+                )
             turned += orientation(job.image) != 1
     return Outcome(skipped, turned)
 
@@ -145,11 +147,11 @@ def _progress(jobs: Sequence[Job]) -> "tqdm[Job]":
 
 
 def _segment(
-    net: nn.Module, image: NDArray[np.uint8], path: Path, device: torch.device
+    segmenter: Segmenter, image: NDArray[np.uint8], path: Path, device: torch.device
 ) -> NDArray[np.uint8]:
-    batch = torch.from_numpy(image).permute(2, 0, 1)[None]  # (1, 3, H, W)
     try:
-        return segment(net, batch.to(device))[0].to(torch.uint8).cpu().numpy()
+        ids: NDArray[np.uint8] = segmenter.segment(image).to(torch.uint8).cpu().numpy()
+        return ids
     except torch.OutOfMemoryError as error:
         height, width = image.shape[:2]
         raise ValueError(

@@ -5,6 +5,7 @@ B: images, C: classes, H, W: pixels.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,9 @@ class SegmentationModule(EvaluationModule):
         eta_min: NonNegativeFloat = 0.0,
         decay_gamma: bool = True,
         seed: NonNegativeInt = 0,
+        metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        super().__init__(net, classes, mean, std, protocol)
+        super().__init__(net, classes, mean, std, protocol, metadata)
         _check_loss(loss)
         self.loss = loss
         self.optimizer = optimizer

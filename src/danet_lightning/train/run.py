@@ -10,13 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.checkpoints import loading
 from danet_lightning.checkpoints.metadata import dataset_facts, facts_for_module, metadata
-from danet_lightning.config.building import build, request_errors, run_errors
+from danet_lightning.config.building import build, build_with, request_errors, run_errors
 from danet_lightning.config.trainer import build_trainer, leave_on_sigterm, precision, quiet
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.evaluate.results import report, track
-from danet_lightning.models.segmenter import Network
+from danet_lightning.models.segmenter import Network, normalization
 from danet_lightning.processes.group import join_group, leave_group
 from danet_lightning.train import resuming
 from danet_lightning.train.initialization import initialize
@@ -37,7 +37,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
         plain: Any = OmegaConf.to_container(config, resolve=True)
         datamodule: SegmentationDataModule = build(config, "data", SegmentationDataModule)
         facts = metadata(plain, dataset_facts(datamodule.dataset))
-        resumed, step = None, 0
+        resumed, step = None, None
         if found:
             resumed, content = found
             step = content["global_step"]
@@ -50,9 +50,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
                   "trainer.max_epochs; to train anew, choose another run_dir.")  # fmt: skip
             return
         module = build_module(config, facts, is_resumed=resumed is not None)
-        if resumed and "tensorboard" in config.logger:
-            config.logger.tensorboard.purge_step = step
-        trainer = build_trainer(config, logger=config.logger)
+        trainer = build_trainer(config, logger=config.logger, resumed_step=step)
     use_exact_loops(trainer)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
@@ -84,10 +82,10 @@ def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) ->
     net = build(config, "model", Network, **options)
     if config.init_from and not is_resumed:
         log.info(initialize(net, config.init_from))
-    module: EvaluationModule = build(
-        config, "module", EvaluationModule, net=net, **facts_for_module(facts)
+    facts |= normalization(net)
+    module: EvaluationModule = build_with(
+        config, "module", EvaluationModule, net=net, metadata=facts, **facts_for_module(facts)
     )
-    module.metadata = facts
     return module
 
 
