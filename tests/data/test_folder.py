@@ -11,7 +11,7 @@ from PIL import Image
 
 from danet_lightning.check.run import walk
 from danet_lightning.data.files.black_and_white import look_for_black_and_white
-from danet_lightning.data.files.cache_key import cache_key
+from danet_lightning.data.files.cache import cached
 from danet_lightning.data.folder import Folder
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.errors import RequestError
@@ -410,5 +410,6 @@ def test_an_empty_folder_says_what_belongs_there(root):
 def test_a_cache_knows_the_colors(tmp_path):
     """Other colors, other labels: nothing of an earlier cache may be used."""
     root = write_rgb(tmp_path, np.array([[COLORS[0], COLORS[1]]]))
-    keys = {cache_key(own(root, colors=table).source("val")) for table in (COLORS, COLORS[::-1])}
+    sources = [own(root, colors=table).source("val") for table in (COLORS, COLORS[::-1])]
+    keys = {cached(source, "val", [root / "cache"]).folder for source in sources}
     assert len(keys) == 2

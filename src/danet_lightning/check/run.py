@@ -1,6 +1,5 @@
 """Walk over the splits of a data set: read what training would read, and keep every finding."""
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from omegaconf import DictConfig
-from tqdm import tqdm
 
 from danet_lightning.check.findings import Content, finding_of, inspect
 from danet_lightning.check.report import write
@@ -18,6 +16,7 @@ from danet_lightning.config.building import build, request_errors
 from danet_lightning.data.base import DataError, DataSet, Source
 from danet_lightning.data.files.black_and_white import BlackAndWhite
 from danet_lightning.data.samples.loader import cores
+from danet_lightning.disk.progress import bar
 from danet_lightning.errors import RequestError
 
 NEEDED = ("train", "val")  # without them there is no training
@@ -58,7 +57,9 @@ def walk(data: DataSet, splits: Sequence[str] | None = None, workers: int | None
     pool = ThreadPoolExecutor(workers)
     try:
         contents = _in_order(pool, lambda pair: _inspect(pair, data), pairs, 4 * workers)
-        for pair, content in zip(pairs, _progress(contents, len(pairs)), strict=True):
+        for pair, content in zip(
+            pairs, bar(contents, total=len(pairs), desc="check", unit="image"), strict=True
+        ):
             _add(report, pair, content)
             report.findings += duplicate(pair, content, originals)
     finally:
@@ -129,18 +130,6 @@ def _in_order(
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-def _progress(contents: Iterable[Content], total: int) -> "tqdm[Content]":
-    interactive = sys.stderr.isatty()
-    return tqdm(
-        contents,
-        total=total,
-        desc="check",
-        unit="image",
-        dynamic_ncols=interactive,
-        mininterval=0.2 if interactive else 15,  # a log file wants a line now and then
-    )
 
 
 def _add(report: Report, pair: Pair, content: Content) -> None:

@@ -39,8 +39,8 @@ class SegmentationDataModule(LightningDataModule):
         batch_size: Images in one training step, over all processes together.
         seed: Seed of the order and the augmentation.
         workers: Processes that read, for each training process; no more than there are cores.
-        cache: "memmap" decodes the files of a split once into one file, 4 bytes for each pixel,
-            and reads from there what a sample needs; "none" decodes them for every sample.
+        cache: "memmap" decodes each file once into files of 4 bytes for each pixel, and reads
+            from there what a sample needs; "none" decodes them for every sample.
         cache_dir: Where the cache lies. None: in .danet_cache in the data set's `root` or, where
             that cannot be written or there is none, in ~/.cache/danet_lightning.
         validation_split: The split that `val_dataloader` reads.
@@ -161,7 +161,7 @@ class SegmentationDataModule(LightningDataModule):
             refuse_shared(source, self.dataset.pairs("val").source)
         self._require_labels(split, source)
         if self.cache == "memmap":
-            source = cached(source, f"{name}-{split}", *self._cache_options())
+            source = cached(source, name, *self._cache_options())
         return source
 
     def _require_labels(self, split: str, source: Source) -> None:
@@ -174,8 +174,8 @@ class SegmentationDataModule(LightningDataModule):
                 f"split={split} with format=cityscapes or format=voc writes what it takes."
             )
 
-    def _cache_options(self) -> tuple[list[Path], int]:
-        """The folders a cache may lie in, and the processes that build one."""
+    def _cache_options(self) -> tuple[list[Path], int, Path | None]:
+        """The folders a cache may lie in, the processes that build one, and the data's folder."""
         root = self.dataset.root
         places = [expanded(root) / ".danet_cache"] if root else []
         with suppress(RuntimeError):  # a user of no name, as in some containers, has no home
@@ -183,7 +183,7 @@ class SegmentationDataModule(LightningDataModule):
         if self.cache_dir is not None:
             places = [expanded(self.cache_dir)]
         # One process of a machine builds for all of them.
-        return places, cores() if self.workers else 0
+        return places, cores() if self.workers else 0, expanded(root) if root else None
 
     def _loader_options(self) -> dict[str, Any]:
         workers = self._workers()

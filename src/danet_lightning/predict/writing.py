@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from danet_lightning.data.files.images import orientation, read_image
 from danet_lightning.disk.names import expanded
+from danet_lightning.disk.progress import bar
 from danet_lightning.disk.writing import refusal, write_atomically
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.models.segmenter import Segmenter
@@ -109,8 +109,8 @@ def predict_images(
     if ids is not None:
         table[: len(ids)] = ids
     skipped, turned = [], 0
-    with _progress(jobs) as bar:
-        for job in bar:
+    with bar(jobs, desc="predict", unit="image") as progress:
+        for job in progress:
             has_room = _make_room(job)
             try:
                 if not has_room:
@@ -122,7 +122,7 @@ def predict_images(
                 mask = _segment(segmenter, image, job.image, device)  # (H, W)
             except ValueError as error:
                 skipped.append(str(error))
-                bar.write(f"skipped: {error}", file=sys.stderr)
+                progress.write(f"skipped: {error}", file=sys.stderr)
                 continue
             _write_index(job, table[mask], segmenter.palette if palette else None)
             if job.overlay:
@@ -133,17 +133,6 @@ def predict_images(
                 )
             turned += orientation(job.image) != 1
     return Outcome(skipped, turned)
-
-
-def _progress(jobs: Sequence[Job]) -> "tqdm[Job]":
-    interactive = sys.stderr.isatty()
-    return tqdm(
-        jobs,
-        desc="predict",
-        unit="image",
-        dynamic_ncols=interactive,
-        mininterval=0.2 if interactive else 15,  # a log file wants a line now and then
-    )
 
 
 def _segment(

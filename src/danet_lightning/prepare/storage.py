@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from danet_lightning.disk.progress import bar
 from danet_lightning.errors import RequestError, RunError
 
 CHUNK = 2**20  # bytes that are read and written at a time
@@ -52,17 +53,8 @@ def writing(path: Path) -> Iterator[None]:
 
 def progress(name: str, total: int | None, done: int = 0) -> "tqdm[None]":
     """Return a bar over bytes; in a log file it is a line now and then."""
-    interactive = sys.stderr.isatty()
-    return tqdm(
-        desc=name,
-        total=total,
-        initial=done,
-        unit="B",
-        unit_scale=True,
-        dynamic_ncols=interactive,
-        mininterval=0.2 if interactive else 30,
-        leave=interactive,
-    )
+    options = {"unit": "B", "unit_scale": True, "leave": sys.stderr.isatty()}
+    return bar(desc=name, total=total, initial=done, **options)
 
 
 def gigabytes(count: int) -> str:

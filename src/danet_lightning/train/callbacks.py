@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import override
 
+from danet_lightning.disk.progress import bar
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.pictures.curves import curves
 from danet_lightning.pictures.masks import contact_sheet, triptych
@@ -42,13 +43,7 @@ class Progress(ProgressBar):
         self._shown = True
 
     def _open(self, **options: Any) -> "tqdm[Any]":
-        interactive = sys.stderr.isatty()
-        return tqdm(
-            disable=not self._shown,
-            dynamic_ncols=interactive,
-            mininterval=0.2 if interactive else 15,  # a log file wants a line now and then
-            **options,
-        )
+        return bar(disable=not self._shown, **options)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,34 +1,64 @@
-"""The pixel cache: the files of a split decoded once, then read as they lie in memory."""
+"""The pixel cache: each file of a split decoded once, then read as it lies in memory.
 
+A folder holds, for each image, KEY.image.npy (H, W, 3) and KEY.mask.npy (H, W), in NumPy's own
+format. The key is a digest of all that decides the pixels, so nothing stale is ever read: an image
+that changes is decoded anew, under another key, and all others stay. Each file is renamed into its
+place whole, so there is no lock, and a build that was killed goes on.
+"""
+
+import errno
+import hashlib
+import json
 import logging
-import math
+import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from PIL import Image
+from torch.utils.data import Dataset
 
 from danet_lightning.data.base import Pixels, Source
-from danet_lightning.data.files.cache_building import build
-from danet_lightning.data.files.cache_key import cache_key
-from danet_lightning.data.files.pixel_file import DamagedError, PixelFile, open_pixels
-from danet_lightning.data.files.source import FileSource
-from danet_lightning.disk.claim import HeldError, claimed
-from danet_lightning.errors import RequestError
+from danet_lightning.data.samples.loader import SegmentationLoader, start_worker
+from danet_lightning.disk.progress import bar
+from danet_lightning.disk.writing import write_atomically
+from danet_lightning.errors import RequestError, RunError
 
 log = logging.getLogger(__name__)
 
+FORMAT = 3  # raise it when the same files are decoded to other bytes, or are laid out otherwise
+PLAIN = (bool, int, float, str, type(None))
+CHANNELS = 4  # bytes for each pixel: red, green, blue and the train id
+LEFT_OVER = 600  # seconds after which an unfinished file is of a process that was killed
+WITHOUT_MAPS = {errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP}  # what such file systems say
+
 
 class CachedSource(Source):
-    """A source whose pixels come from a cache: the same names and the same bytes.
+    """A source whose pixels come from a folder: the same names and the same bytes.
+
+    An image is mapped anew whenever it is read, and released with it. That costs 0.2 ms, and in
+    return there is nothing to share with a worker, a worker's memory does not grow by what it has
+    ever read, and a file that is cut short under a running training is an error instead of a signal
+    that kills.
 
     Args:
-        source: What the cache was built from.
-        pixels: The cache.
+        source: The images and labels.
+        folder: Where their pixels lie.
+        keys: The key of each image.
     """
 
-    def __init__(self, source: Source, pixels: PixelFile) -> None:
+    def __init__(self, source: Source, folder: Path, keys: Sequence[str]) -> None:
         self.source = source
-        self.pixels = pixels
+        self.folder = folder
+        self.keys = keys
+        self.black = source.black
 
     def __len__(self) -> int:
         return len(self.source)
@@ -38,58 +68,145 @@ class CachedSource(Source):
         return self.source.name(index)
 
     def paths(self, index: int) -> tuple[Path, ...]:
-        """Return the files of image and label."""
+        """Return the files of image and label that were decoded."""
         return self.source.paths(index)
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
-        """Return the RGB image (H, W, 3) and its train ids (H, W), both read-only."""
-        return self.pixels.read(index)
+        """Return the RGB image (H, W, 3) and its train ids (H, W), read-only and not yet loaded.
+
+        Raises:
+            RequestError: A file of the cache was removed or cut short since it was checked.
+        """
+        image, mask = _files(self.folder, self.keys[index])
+        try:
+            return _mapped(image), _mapped(mask)
+        except (OSError, ValueError, EOFError) as error:
+            raise RequestError(
+                f"The pixel cache {self.folder} was changed while it was in use: {error}. Start "
+                "again: what is missing is built anew."
+            ) from error
 
 
-def cached(source: Source, name: str, folders: Sequence[Path], workers: int = 0) -> CachedSource:
-    """Open the cache of a source, after building it if no folder has it whole.
-
-    Processes that need the same cache at once wait for the first of them to build it.
+def cached(
+    source: Source, name: str, folders: Sequence[Path], workers: int = 0, root: Path | None = None
+) -> CachedSource:
+    """Open the cache of a source, after decoding what it lacks.
 
     Args:
-        source: A source of files.
-        name: What the cache's file name starts with.
-        folders: Where it may lie; it is built in the first that can be written.
+        source: Images and labels that are files.
+        name: What the cache's folder is called, before a digest of the rules by which labels are
+            read.
+        folders: Where that folder may lie; what is lacking is written into the first that can be.
         workers: Processes that decode; 0: this one.
+        root: The data set's folder; a data set that is moved as a whole keeps its cache.
 
     Raises:
-        RequestError: The source reads no files, one of them cannot be read, or there is no place
-            for the cache.
+        RequestError: The source reads no files, one of them cannot be read or changes meanwhile,
+            or there is no place for the cache.
+        RunError: The cache cannot be written.
     """
-    if not isinstance(source, FileSource):
+    if len(source) and not source.paths(0):
         raise RequestError(
-            f"data.cache=memmap keeps decoded files, and {type(source).__name__} reads none. "
-            "Use data.cache=none."
+            f"data.cache=memmap keeps decoded files, and {type(source).__name__} reads none. Use "
+            "data.cache=none."
         )
-    key = cache_key(source)
-    file_name = f"{name}-{key[:16]}.pixels"
+    place = f"{name}-{_rules(source)}"
+    keys = [_key(source, index, root) for index in range(len(source))]
     for folder in folders:  # one may hold it that this user can only read
-        pixels = _whole(folder / file_name, key)
-        if pixels is not None:
-            return CachedSource(source, pixels)
-    path = _writable(folders) / file_name
-    with _turn(path):
-        pixels = _whole(path, key, tell=False)  # by now another process may have built it
-        if pixels is None:
-            build(source, path, key, workers)
-            pixels = open_pixels(path, key)
-    return CachedSource(source, pixels)
+        if (folder / place).is_dir() and not _lacking(folder / place, keys):
+            return CachedSource(source, folder / place, keys)
+    folder = _writable(folders) / place
+    _build(source, folder, keys, root, workers)
+    return CachedSource(source, folder, keys)
 
 
-def _whole(path: Path, key: str, tell: bool = True) -> PixelFile | None:
+def _rules(source: Source) -> str:
+    """Digest how labels are read: each attribute of a source but its files.
+
+    So also one that a class of yours adds; a path among them counts with the file's size and its
+    time of change.
+
+    Raises:
+        RequestError: An attribute is no plain value, so that a change of it would go unnoticed.
+    """
+    kind = f"{type(source).__module__}.{type(source).__qualname__}"
+    passing = ("files", "_seen")  # are in the keys; notes of what was read
+    facts = {name: value for name, value in vars(source).items() if name not in passing}
+    content = {name: _plain(value, f"{kind}.{name}") for name, value in facts.items()}
+    # decoders differ in how they round a JPEG
+    return _digest([FORMAT, PIL.__version__, kind, content])[:16]
+
+
+def _key(source: Source, index: int, root: Path | None) -> str:
+    """Digest what tells the files of one image from others: path, size and time of change."""
+    return _digest([_file(path, root) for path in source.paths(index)])[:32]
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any, name: str) -> Any:
+    match value:
+        case Path():
+            return _file(value, None)
+        case np.ndarray():
+            return [str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
+        case Mapping():
+            return [[_plain(key, name), _plain(value[key], name)] for key in value]
+        case list() | tuple() | range():
+            return [_plain(entry, name) for entry in value]
+    if not isinstance(value, PLAIN):
+        raise RequestError(
+            f"data.cache=memmap: {name} is a {type(value).__name__}, of which nobody can tell "
+            "whether it changes the labels. Make it of numbers, texts, paths, arrays, lists and "
+            "dicts, or use data.cache=none."
+        )
+    return value
+
+
+def _file(path: Path, root: Path | None) -> list[Any]:
+    path = path.absolute()
+    base = root.absolute() if root is not None else None
+    name = str(path.relative_to(base) if base and path.is_relative_to(base) else path)
     try:
-        return open_pixels(path, key)
+        state = path.stat()
+    except OSError:
+        return [name]  # missing: reading it will say so
+    # A folder changes its time with every file that is put into it, as a cache is.
+    return [name] if path.is_dir() else [name, state.st_size, state.st_mtime_ns]
+
+
+def _files(folder: Path, key: str) -> tuple[Path, Path]:
+    return folder / f"{key}.image.npy", folder / f"{key}.mask.npy"
+
+
+def _mapped(path: Path) -> Pixels:
+    try:
+        pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        if error.errno not in WITHOUT_MAPS:
+            raise
+        pixels = np.load(path, allow_pickle=False)
+        pixels.flags.writeable = False
+    return pixels
+
+
+def _lacking(folder: Path, keys: Sequence[str]) -> list[int]:
+    """The images whose files are not there, or are not whole."""
+    return [index for index, key in enumerate(keys) if not _is_whole(folder, key)]
+
+
+def _is_whole(folder: Path, key: str) -> bool:
+    try:
+        image, mask = map(_mapped, _files(folder, key))
     except FileNotFoundError:
-        return None
-    except (DamagedError, OSError) as error:
-        if tell:
-            log.warning("The pixel cache %s is damaged and not read: %s.", path, error)
-        return None
+        return False
+    except (OSError, ValueError, EOFError) as error:
+        log.warning("A file of the pixel cache %s is damaged and not read: %s.", folder, error)
+        return False
+    is_bytes = image.dtype == mask.dtype == np.uint8
+    return is_bytes and image.shape == (*mask.shape, 3)
 
 
 def _writable(folders: Sequence[Path]) -> Path:
@@ -108,14 +225,85 @@ def _writable(folders: Sequence[Path]) -> Path:
     )
 
 
-@contextmanager
-def _turn(path: Path) -> Iterator[None]:
-    """Wait until no other process builds this file; one that is killed loses its turn."""
-    lock = path.with_name(f"{path.name}.lock")
-    with ExitStack() as turn:
-        try:
-            turn.enter_context(claimed(lock, patience=0))
-        except HeldError as error:
-            log.info("Waiting for the pixel cache %s, which is built by %s.", path, error)
-            turn.enter_context(claimed(lock, patience=math.inf))
-        yield
+def _build(
+    source: Source, folder: Path, keys: Sequence[str], root: Path | None, workers: int
+) -> None:
+    """Decode what a folder lacks, each image into files of its own."""
+    lacking = _lacking(folder, keys)
+    if not lacking:
+        return
+    size = sum(CHANNELS * _pixels(source, index) for index in lacking)
+    free = shutil.disk_usage(folder.parent).free
+    if size > free:
+        raise RequestError(
+            f"The pixel cache {folder} needs {_gigabytes(size)}, and {_gigabytes(free)} are free "
+            "there. Free some, give data.cache_dir a folder on another disk, or use "
+            "data.cache=none."
+        )
+    for part in folder.glob("*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > LEFT_OVER:
+                part.unlink()
+    log.info("Building the pixel cache %s: %s to write.", folder, _gigabytes(size))
+    loader = SegmentationLoader(
+        _Decoding(source, lacking, folder, keys, root),
+        batch_size=None,
+        num_workers=min(workers, len(lacking)),
+        worker_init_fn=start_worker,
+    )
+    try:
+        folder.mkdir(exist_ok=True)
+        for _ in bar(loader, desc="cache", total=len(lacking), unit="image"):
+            pass
+    except (RunError, OSError) as error:
+        raise RunError(
+            f"The pixel cache: {error} Or give data.cache_dir another folder, or use "
+            "data.cache=none."
+        ) from error
+
+
+class _Decoding(Dataset[int]):
+    """The images that a cache lacks; reading one writes its files."""
+
+    def __init__(
+        self,
+        source: Source,
+        lacking: Sequence[int],
+        folder: Path,
+        keys: Sequence[str],
+        root: Path | None,
+    ) -> None:
+        self.source = source
+        self.lacking = lacking
+        self.folder = folder
+        self.keys = keys
+        self.root = root
+
+    def __len__(self) -> int:
+        return len(self.lacking)
+
+    def __getitem__(self, number: int) -> int:
+        index = self.lacking[number]
+        pixels = self.source.read(index)
+        if _key(self.source, index, self.root) != self.keys[index]:
+            raise RequestError(
+                f"{self.source.paths(index)[0]} or its label was changed while the pixel cache was "
+                "built from it. Start again when nothing writes to the data set any more."
+            )
+        for path, part in zip(_files(self.folder, self.keys[index]), pixels, strict=True):
+            save = partial(np.save, arr=np.ascontiguousarray(part, np.uint8))
+            write_atomically(path, save, suffix=f".{os.getpid()}.part")  # others may build as well
+        return index
+
+
+def _pixels(source: Source, index: int) -> int:
+    """The pixels of one image, of which as little is read as its format allows."""
+    try:
+        with Image.open(source.paths(index)[0]) as image:
+            return image.width * image.height
+    except Exception:  # whatever a damaged file makes of a decoder; reading it says more
+        return source.read(index)[1].size
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
