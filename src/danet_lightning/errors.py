@@ -134,7 +134,12 @@ def problem(annotation: Any, value: Any) -> str:
     except ValidationError as error:
         text = shown or f"a {type(value).__name__}"
         text = text if len(text) < SHOWN else f"{text[:SHOWN]} ..."
-        details = error.errors(include_url=False)
+        details = [*error.errors(include_url=False)]
+        if any(each["type"] == "needs_python_object" for each in details):
+            try:  # again, for the name of the class
+                adapter.validate_python(value)
+            except ValidationError as other:
+                details = [*other.errors(include_url=False)]
         plain = [each for each in details if each["type"] not in OBJECT_NEEDED] or details
         return f"{text}: {' or '.join(dict.fromkeys(map(_rule, plain)))}"
     return ""
@@ -149,7 +154,8 @@ def _rule(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"{entry}is missing"
     if detail["type"] in OBJECT_NEEDED:
-        return f"{entry}must be built by a _target_"
+        kind = detail.get("ctx", {}).get("class")
+        return f"{entry}must be built by a _target_" + (f" that makes a {kind}" if kind else "")
     if detail["type"] == "string_type" and entry:  # of a list of names
         return f'{entry}must be text, which names like no, null and 1 are in quotes: ["no","1"]'
     message = str(detail["msg"]).removeprefix("Value error, ").replace(" after validation", "")

@@ -243,7 +243,7 @@ def test_any_wrong_key_is_refused_by_name_or_runs(seed: int, folder: Path) -> No
         ("callbacks.best.monitor=val/mio", 2, "could not find the monitored key"),
         ("callbacks.pictures._target_=builtins.dict", 2, "makes a dict, where a"),
         ("logger.csv._target_=builtins.dict", 2, "makes a dict, where a"),
-        ("dataset._target_=builtins.dict", 2, "makes a dict, where a"),
+        ("dataset._target_=builtins.dict", 2, "built by a _target_ that makes a DataSet"),
         ("model._target_=torch.nn.Identity", 2, "makes a Identity, where a"),
         ("module._target_=types.SimpleNamespace", 2, "makes a SimpleNamespace, where a"),
         ("trainer._target_=types.SimpleNamespace", 2, "makes a SimpleNamespace, where a"),

@@ -19,7 +19,7 @@ TRUSTED = "trusted=[small_net]"  # for the commands that read its checkpoint
 # what the commands of a killed run have, and of one that was left alone have not
 HOW = tuple(
     f"danet_lightning/config/{key}"
-    for key in ("callbacks/killer*", "callbacks/last/every_minutes", "dataset/workers")
+    for key in ("callbacks/killer*", "callbacks/last/every_minutes", "data/workers")
 )
 EVERY_STEP = "callbacks.last.every_minutes=1e-9"
 
