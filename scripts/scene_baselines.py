@@ -16,7 +16,7 @@ from tqdm import tqdm
 from danet_lightning.data.drawing.source import SceneSource
 from danet_lightning.data.scenes import Scenes
 from danet_lightning.evaluate.metrics import ConfusionMatrix, constant_predictor, scores
-from danet_lightning.models.segmenter import normalize
+from danet_lightning.models.segmenter import MEAN, STD, normalize
 from danet_lightning.train.losses import SummedCrossEntropy
 
 TRAIN, VAL, SIZE = 2000, 100, (64, 128)  # as in conf/dataset/scenes.yaml
@@ -82,7 +82,7 @@ def trained_small_net(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: (1 - i / steps) ** 0.9)
     for _ in tqdm(range(steps), desc="small network", unit="step"):
         batch = torch.randint(0, TRAIN, (8,))
-        logits = net(normalize(train[0][batch], Scenes.mean, Scenes.std))
+        logits = net(normalize(train[0][batch], MEAN, STD))
         loss({"fused": logits}, train[1][batch])["fused"].backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -91,7 +91,7 @@ def trained_small_net(
     net.eval()
     with torch.inference_mode():
         for image, mask in zip(*val, strict=True):
-            logits = net(normalize(image[None], Scenes.mean, Scenes.std))
+            logits = net(normalize(image[None], MEAN, STD))
             metric.update(logits.argmax(1), mask[None])
     return metric.compute()
 

@@ -1,37 +1,37 @@
-"""`benchmark` as a user types it, and what it compares."""
+"""The benchmark of the data path, and what it compares."""
 
 import json
 import random
+import sys
+import tempfile
 from pathlib import Path
 
+import benchmark_data
 import pytest
 import torch
-from commands import danet
+from benchmark_data import textbook_sample, write_photos
 
-from danet_lightning.benchmark.__main__ import name_first_word
-from danet_lightning.benchmark.photos import textbook_sample, write_photos
 from danet_lightning.data.files.source import FileSource
 
-SMALL = ("repeats=2", "size=[64,128]", "crop_size=[48,48]", "images=2", "samples=8")
+SMALL = [
+    *("--repeats", "2", "--size", "64", "128", "--crop-size", "48", "48"),
+    *("--images", "2", "--samples", "8"),
+]
 
 
-def test_the_first_word_may_be_what_to_measure() -> None:
-    assert name_first_word(["data", "repeats=2"]) == ["what=data", "repeats=2"]
-    for words in ([], ["what=data"], ["--help"], ["-m", "data"], ["+a=1"], ["~seed"]):
-        assert name_first_word(words) == words
-
-
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The table, the figures in results.json, and no photo that stays."""
     temporary = tmp_path / "for a while"
     temporary.mkdir()
-    done = danet(
-        "benchmark", "data", *SMALL, "workers=[0,1]", "run_dir=my figures",
-        cwd=tmp_path, TMPDIR=str(temporary),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "textbook pipeline" in done.stdout
-    results = json.loads((tmp_path / "my figures" / "results.json").read_text())
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    output = tmp_path / "my figures" / "data.json"
+    monkeypatch.setattr(sys, "argv", ["", *SMALL, "--workers", "0", "1", "--output", str(output)])
+    benchmark_data.main()
+    assert "textbook pipeline" in capsys.readouterr().out
+    results = json.loads(output.read_text())
     assert results["machine"]["cores"] >= 1
     samples = results["samples"]
     assert set(samples) == {
@@ -50,21 +50,13 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["dta"], "what: "),
-        ([], "what: a value is required"),
-        (["data", "samples=4"], "samples: "),
-        (["data", "workers=[-1]"], "workers: "),
-        (["data", "repeat=2"], "repeat"),
-    ],
+    "words", [["--repeats", "0"], ["--size", "3"], ["--workers"], ["--repeat-s", "2"], ["data"]]
 )
-def test_a_wrong_request(words: list[str], told: str, tmp_path: Path) -> None:
-    refused = danet("benchmark", *words, cwd=tmp_path)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert told in refused.stderr
-    assert "Traceback" not in refused.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_a_wrong_request(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        benchmark_data.arguments().parse_args(words)
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
 
 
 def test_the_photos_are_a_function_of_the_seed_and_hold_several_classes(

@@ -8,7 +8,6 @@ import pytest
 from commands import danet
 
 from danet_lightning.__main__ import verbs
-from danet_lightning.benchmark.__main__ import name_first_word
 from danet_lightning.config import commands as schema
 from danet_lightning.config.launch import check_command_line, understood
 
@@ -20,7 +19,6 @@ FORMS = {
     "evaluate": schema.EvaluateConfig,
     "predict": schema.PredictConfig,
     "convert": schema.ConvertConfig,
-    "benchmark": schema.BenchmarkConfig,
     "check": schema.CheckConfig,
     "prepare": schema.PrepareConfig,
 }
@@ -49,8 +47,6 @@ def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) 
     words = [re.sub(given, rf"\1={file}", word) for word in shlex.split(line)]
     # the first of several seeds: each more is a point more, which says nothing new
     words = [re.sub(r"^(seed=\d+)[\d,]*$", r"\1", word) for word in words]
-    if verb == "benchmark":
-        words = name_first_word(words)
     check_command_line(verb, FORMS[verb], understood(words, FORMS[verb], "-m" in words))
 
 

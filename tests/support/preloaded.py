@@ -7,7 +7,6 @@ import pytest  # the main module, at which every child looks
 import torch._dynamo  # imported by the first optimizer
 import tqdm.auto
 
-import danet_lightning.benchmark.run
 import danet_lightning.check.report
 import danet_lightning.convert.run
 import danet_lightning.data.drawing

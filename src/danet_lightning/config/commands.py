@@ -145,20 +145,6 @@ class ConvertConfig(DataConfig):
 
 
 @dataclass
-class BenchmarkConfig(CommandConfig):
-    """The top level of `benchmark`."""
-
-    what: Literal["data"]
-    repeats: PositiveInt
-    size: tuple[PositiveInt, PositiveInt]
-    crop_size: tuple[PositiveInt, PositiveInt]
-    images: PositiveInt
-    samples: Annotated[int, Field(ge=8)]  # one batch
-    workers: tuple[NonNegativeInt, ...]
-    seed: Seed
-
-
-@dataclass
 class CheckConfig(DataConfig):
     """The top level of `check`."""
 

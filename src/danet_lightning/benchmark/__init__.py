@@ -1,1 +1,0 @@
-"""What `benchmark` measures: the data path, from a file to a sample."""
