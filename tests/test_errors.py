@@ -54,7 +54,7 @@ def test_right_arguments_become_what_is_annotated() -> None:
             },
         ),
     ],
-    ids=str,
+    ids=lambda value: " ".join(f"{key}={type(part).__name__}" for key, part in value.items()),
 )
 def test_all_wrong_arguments_are_named_in_the_same_words(
     values: dict[str, Any], rules: dict[str, str]

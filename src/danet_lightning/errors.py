@@ -15,6 +15,16 @@ from typing import Any, Optional, TypeVar, get_type_hints
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 SHOWN = 80  # characters of a wrong value
+
+
+class Passing:
+    """Marks an argument that may change when a training goes on, as it makes none of its numbers.
+
+    Where files lie, how fast they are read, how often something is told: Annotated[str, PASSING].
+    """
+
+
+PASSING = Passing()
 Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 

@@ -328,7 +328,7 @@ def test_lost_best_checkpoint_is_told_before_anything_is_trained(undisturbed, tm
         ("trainer.val_check_interval", 0.5, True),
         ("callbacks.best.monitor", "val/pixel_accuracy", True),
         ("callbacks.best.save_top_k", 3, True),
-        ("callbacks.mine._target_", "mine.Mine", True),
+        ("callbacks.mine._target_", "lightning.Callback", True),
         ("dataset.ignore", 254, True),
         ("init_from", "other.ckpt", True),
         ("trainer.devices", 2, False),
@@ -345,8 +345,19 @@ def test_lost_best_checkpoint_is_told_before_anything_is_trained(undisturbed, tm
     ],
 )
 def test_everything_is_compared_but_what_decides_no_number(key, value, refuses):
+    """The annotation of an argument says whether it decides one."""
+    dataset = "voc2012.Voc2012" if key == "dataset.sbd_root" else "folder.Folder"
     then, now = (
-        {"classes": ["a"], "versions": {"torch": "2"}, "config": {"init_from": None, "seed": 0}}
+        {
+            "classes": ["a"],
+            "versions": {"torch": "2"},
+            "config": {
+                "init_from": None,
+                "seed": 0,
+                "dataset": {"_target_": f"danet_lightning.data.{dataset}"},
+                "data": {"_target_": "danet_lightning.data.datamodule.SegmentationDataModule"},
+            },
+        }
         for _ in range(2)
     )
     node = now["config"]

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from danet_lightning.errors import PASSING
+
 
 def _with_target(node: dict[str, Any]) -> dict[str, Any]:
     if "_target_" not in node:
@@ -46,16 +48,22 @@ class TrainerNode(TypedDict, total=False):
     precision: Precision | None
     devices: str | Limit | Devices
     num_nodes: PositiveInt
-    max_epochs: Limit | None
-    min_epochs: NonNegativeInt | None
-    max_steps: Limit
-    min_steps: NonNegativeInt | None
+    # how long it goes on
+    max_epochs: Annotated[Limit | None, PASSING]
+    min_epochs: Annotated[NonNegativeInt | None, PASSING]
+    max_steps: Annotated[Limit, PASSING]
+    min_steps: Annotated[NonNegativeInt | None, PASSING]
+    max_time: Annotated[Any, PASSING]
+    # how it is told
+    profiler: Annotated[Any, PASSING]
+    enable_model_summary: Annotated[bool, PASSING]
+    default_root_dir: Annotated[Any, PASSING]
     limit_train_batches: Batches
     limit_val_batches: Batches
     val_check_interval: PositiveInt | Annotated[float, Field(gt=0, le=1)] | None
     check_val_every_n_epoch: PositiveInt | None
     num_sanity_val_steps: Limit | None
-    log_every_n_steps: NonNegativeInt | None
+    log_every_n_steps: Annotated[NonNegativeInt | None, PASSING]
     accumulate_grad_batches: PositiveInt
     gradient_clip_val: NonNegativeFloat | None
     gradient_clip_algorithm: Literal["norm", "value"] | None
@@ -81,7 +89,9 @@ class TrainerNode(TypedDict, total=False):
     reload_dataloaders_every_n_epochs: Annotated[
         Any, _only(0, "a resumed training would lose its place in the epoch; leave it out")
     ]
-    enable_progress_bar: Annotated[Any, _only(True, "~callbacks.progress leaves out the bar")]
+    enable_progress_bar: Annotated[
+        Any, _only(True, "~callbacks.progress leaves out the bar"), PASSING
+    ]
     enable_checkpointing: Annotated[
         Any, _only(True, "~callbacks.best ~callbacks.last leave out the checkpoints")
     ]

@@ -6,15 +6,16 @@ H, W: height and width of an image in pixels. Labels are train ids 0..C-1, and 2
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypedDict
+from typing import Annotated, ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import PASSING, RequestError
 
 Pixels = NDArray[np.uint8]
+Place = Annotated[str, PASSING]  # a folder; what is in it is compared by its content
 Triple = tuple[str, Path, Path]  # id, image and label
 
 IGNORE = 255  # pixels with this label count in no loss and no metric

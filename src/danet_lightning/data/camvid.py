@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from danet_lightning.data.base import Archive, DataSet, Pairs
+from danet_lightning.data.base import Archive, DataSet, Pairs, Place
 from danet_lightning.data.files.layout import require_folder
 from danet_lightning.data.files.pairing import pair_by_name
 from danet_lightning.data.files.source import FileSource
@@ -62,7 +62,7 @@ class CamVid(DataSet):
     )
 
     @checked
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
 
     def pairs(self, split: str) -> Pairs:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from danet_lightning.data.base import Archive, DataError, DataSet, Pairs, Triple
+from danet_lightning.data.base import Archive, DataError, DataSet, Pairs, Place, Triple
 from danet_lightning.data.files.layout import require_folder
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
@@ -77,7 +77,7 @@ class Cityscapes(DataSet):
 
     @checked
     def __init__(
-        self, root: str, labels: Literal["labelIds", "labelTrainIds"] = "labelIds"
+        self, root: Place, labels: Literal["labelIds", "labelTrainIds"] = "labelIds"
     ) -> None:
         self.root = root
         self.labels = labels

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from danet_lightning.data.base import Archive, DataSet, Pairs, Triple
+from danet_lightning.data.base import Archive, DataSet, Pairs, Place, Triple
 from danet_lightning.data.files.layout import (
     mat_shape,
     read_names,
@@ -77,7 +77,7 @@ class CocoStuff10k(DataSet):
     )
 
     @checked
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
 
     def pairs(self, split: str) -> Pairs:

@@ -25,7 +25,7 @@ from danet_lightning.data.samples.loader import (
 from danet_lightning.data.samples.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.samples.transforms import Augmentation
 from danet_lightning.disk.names import expanded
-from danet_lightning.errors import RequestError, checked
+from danet_lightning.errors import PASSING, RequestError, checked
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ class SegmentationDataModule(LightningDataModule):
         augmentation: Augmentation | None = None,
         batch_size: PositiveInt = 8,
         seed: NonNegativeInt = 0,
-        workers: NonNegativeInt = 0,
-        cache: Literal["none", "memmap"] = "none",
-        cache_dir: Annotated[str, Field(min_length=1)] | None = None,
+        workers: Annotated[NonNegativeInt, PASSING] = 0,
+        cache: Annotated[Literal["none", "memmap"], PASSING] = "none",
+        cache_dir: Annotated[Annotated[str, Field(min_length=1)] | None, PASSING] = None,
         validation_split: str = "val",
     ) -> None:
         super().__init__()

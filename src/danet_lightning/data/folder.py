@@ -7,14 +7,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, NonNegativeInt
 
-from danet_lightning.data.base import DataError, DataSet, Pairs, Triple
+from danet_lightning.data.base import DataError, DataSet, Pairs, Place, Triple
 from danet_lightning.data.files.layout import require_folder
 from danet_lightning.data.files.legend import legend
 from danet_lightning.data.files.lists import pair_lines
 from danet_lightning.data.files.own_masks import ColorSource
 from danet_lightning.data.files.pairing import pair_by_name
 from danet_lightning.disk.names import expanded, stored_path
-from danet_lightning.errors import RequestError, checked
+from danet_lightning.errors import PASSING, RequestError, checked
 
 LAYOUT = """\
 Your own images are expected as dataset.root/{train,val}/images/ and, by the same names, masks \
@@ -90,13 +90,13 @@ class Folder(DataSet):
     @checked
     def __init__(
         self,
-        root: str,
+        root: Place,
         classes: Names,
-        images: Text = "{split}/images",
-        masks: Text = "{split}/masks",
+        images: Annotated[Text, PASSING] = "{split}/images",
+        masks: Annotated[Text, PASSING] = "{split}/masks",
         image_suffix: str = "",
         mask_suffix: str = "",
-        list_file: Text | None = None,
+        list_file: Annotated[Text | None, PASSING] = None,
         val_fraction: Fraction | None = None,
         split_seed: NonNegativeInt = 0,
         ids: Sequence[Id] | None = None,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from danet_lightning.data.base import Archive, DataSet, Pairs
+from danet_lightning.data.base import Archive, DataSet, Pairs, Place
 from danet_lightning.data.files.layout import find_folder, read_names, voc_colors
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
@@ -79,7 +79,7 @@ class PascalContext(DataSet):
     )
 
     @checked
-    def __init__(self, root: str, background: bool = False) -> None:
+    def __init__(self, root: Place, background: bool = False) -> None:
         self.root = root
         self.background = background
         self.label_source = "59 of 459 labels, the others ignored"

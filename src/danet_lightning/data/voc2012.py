@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from danet_lightning.data.base import Archive, DataSet, Pairs
+from danet_lightning.data.base import Archive, DataSet, Pairs, Place
 from danet_lightning.data.files.layout import find_folder, read_names, voc_colors
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
@@ -80,9 +80,9 @@ class Voc2012(DataSet):
     @checked
     def __init__(
         self,
-        root: str,
+        root: Place,
         train_split: Literal["train", "trainval", "train_aug"] = "train_aug",
-        sbd_root: str | None = None,
+        sbd_root: Place | None = None,
     ) -> None:
         self.root = root
         self.train_split = train_split

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from danet_lightning.errors import PASSING
 from danet_lightning.evaluate.windows import (
     average_windows,
     check_size,
@@ -55,7 +56,7 @@ class MultiView:
         flip: bool = False,
         crop: tuple[Pixels, Pixels] | None = None,
         stride: tuple[Pixels, Pixels] | None = None,
-        window_batch: PositiveInt = 1,
+        window_batch: Annotated[PositiveInt, PASSING] = 1,
         antialias: bool = False,
     ) -> None:
         if (crop is None) != (stride is None):
@@ -150,7 +151,7 @@ class OfficialEvaluation:
         crop_size: Pixels,
         scales: Scales = TEST_SCALES,
         flip: bool = True,
-        window_batch: PositiveInt = 1,
+        window_batch: Annotated[PositiveInt, PASSING] = 1,
     ) -> None:
         if crop_size < 2:
             raise ValueError(f"crop_size {crop_size} is too small for a stride of 2/3 of it.")

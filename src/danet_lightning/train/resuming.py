@@ -2,33 +2,26 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import torch
+from hydra.utils import get_object
 from torch import Tensor
 
 from danet_lightning.checkpoints import loading as checkpoint
-from danet_lightning.errors import RequestError
+from danet_lightning.config.ranges import TrainerNode
+from danet_lightning.errors import PASSING, RequestError, argument_types
 
 log = logging.getLogger(__name__)
 
-# Everything in the configuration makes the numbers of a training, but this.
-FREE = (
-    # where something lies; the content of the data is compared by itself
-    *("run_dir", "sweep_dir", "ckpt_path", "logger"),
-    *("callbacks.*.run_dir", "callbacks.*.dirpath"),
-    *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file", "sbd_root")),
-    # how fast it is read and shown, and how often it is told
-    *(f"data.{key}" for key in ("workers", "cache", "cache_dir")),
+# Everything in the configuration makes the numbers of a training, but what is annotated as PASSING,
+# and nodes of which all is:
+ASIDE = (
+    *("run_dir", "sweep_dir", "ckpt_path", "logger", "callbacks.*.run_dir", "callbacks.*.dirpath"),
     *("callbacks.progress", "callbacks.pictures", "callbacks.last", "callbacks.finite_loss"),
-    *("protocol.window_batch", "trainer.log_every_n_steps", "trainer.profiler"),
-    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.default_root_dir"),
-    # how long it goes on
-    *(f"trainer.{limit}_{unit}" for limit in ("min", "max") for unit in ("epochs", "steps")),
-    "trainer.max_time",
     "backbone.pretrained",  # the checkpoint has better weights
     # what stands elsewhere as well
     *(f"data.{key}" for key in ("dataset", "augmentation", "seed", "batch_size")),
@@ -111,11 +104,12 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Pa
     )
     if after.get("init_from") is None:  # the weights are in the checkpoint
         after["init_from"] = before.get("init_from")
+    passing = (*ASIDE, *_passing(now["config"]))
     told = {
         key: f"  {key}: {before.get(key, 'not set')} in the checkpoint, "
         f"{after.get(key, 'not set')} now"
         for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and not _is_below(key, FREE)
+        if before.get(key) != after.get(key) and not _is_below(key, passing)
     }
     refused = [text for key, text in told.items() if not _is_below(key, ROUNDING)]
     if refused:
@@ -215,6 +209,26 @@ def is_finished(run_dir: Path, trainer: Mapping[str, Any]) -> bool:
 def duration(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """What limits a training."""
     return {key: trainer.get(key) for key in ("max_epochs", "max_steps", "max_time")}
+
+
+def _passing(node: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Find the keys whose annotation says that they may change."""
+    types: Mapping[str, Any] = {}
+    if above == "trainer.":
+        types = get_type_hints(TrainerNode, include_extras=True)
+    elif "_target_" in node:
+        types = argument_types(get_object(node["_target_"]))[0]
+    yield from (f"{above}{name}" for name in types if _is_passing(types[name]))
+    for name, child in node.items():
+        if isinstance(child, dict):
+            yield from _passing(child, f"{above}{name}.")
+
+
+def _is_passing(annotation: Any) -> bool:
+    """Whether an annotation, or a part of a union, is marked."""
+    if PASSING in getattr(annotation, "__metadata__", ()):
+        return True
+    return get_origin(annotation) is not Annotated and any(map(_is_passing, get_args(annotation)))
 
 
 def _is_below(key: str, nodes: Sequence[str]) -> bool:
