@@ -8,7 +8,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check lint types wheel clean
+.PHONY: help setup train test check lint types lowest wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,13 @@ lint: setup ## ruff, lint and format
 types: setup ## mypy --strict on src
 	@$(RUN) mypy
 
+lowest: $(UV) ## train two steps on the lowest versions that pyproject.toml allows, in .venv-lowest
+	@$(UV) venv --quiet --clear --python .uv/bin/python .venv-lowest
+	@$(UV) pip compile --quiet --resolution lowest-direct --python .uv/bin/python pyproject.toml -o .venv-lowest/requirements.txt
+	@$(UV) pip install --quiet --python .venv-lowest/bin/python -r .venv-lowest/requirements.txt
+	@PYTHONPATH=src WANDB_MODE=offline .venv-lowest/bin/python -m danet_lightning.train trainer=cpu trainer.max_epochs=-1 \
+		+trainer.max_steps=2 dataset.train_images=12 dataset.val_images=2 run_dir=.venv-lowest/run ckpt_path=null
+
 setup: .venv/.ready ## private uv and the locked environment
 
 .venv/.ready: uv.lock pyproject.toml $(UV)
@@ -44,4 +51,4 @@ wheel: setup ## build the wheel into dist/
 	@$(UV) build --wheel --quiet
 
 clean: ## remove the environment and the caches; runs/ and data/ stay
-	rm -rf .venv .uv dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .uv dist .mypy_cache .pytest_cache .ruff_cache

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser  # what hydra.main itself reads a command with
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from danet_lightning.config.commands import CommandConfig, open_keys, problems, text_keys
 from danet_lightning.config.explanation import explain, refuse
+from danet_lightning.config.internals import command_line_parser
 from danet_lightning.config.machine import require_working_folder, settle_in
 from danet_lightning.config.overrides import (
     added,
@@ -185,7 +185,7 @@ def check_command_line(
         RequestError: A composed config is wrong.
         HydraException: An override cannot be read or applied.
     """
-    args = get_args_parser().parse_args(command_line)
+    args = command_line_parser().parse_args(command_line)
     if args.help or args.hydra_help or args.info or args.shell_completion:
         return None
     if args.multirun and started_outside():

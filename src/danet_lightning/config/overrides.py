@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser  # what hydra.main itself reads a command with
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,6 +15,7 @@ from hydra.core.override_parser.types import Override, OverrideType, Quote, Quot
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from danet_lightning.config.internals import command_line_parser
 from danet_lightning.disk.names import is_utf_8
 from danet_lightning.errors import RequestError, unknown_key
 
@@ -90,7 +90,7 @@ def added(argument: str, nodes: Collection[str]) -> str:
 
 def insert(*overrides: str) -> None:
     """Add overrides to the command line, beside its own: argparse wants them together."""
-    given = get_args_parser().parse_args().overrides
+    given = command_line_parser().parse_args().overrides
     place = len(sys.argv) - sys.argv[::-1].index(given[-1]) if given else len(sys.argv)
     sys.argv[place:place] = overrides
 
@@ -106,7 +106,7 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
 
 def fixed() -> set[str]:
     """The overrides of the command line that are not swept, as a sweeper hands them to its jobs."""
-    given = OverridesParser.create().parse_overrides(get_args_parser().parse_args().overrides)
+    given = OverridesParser.create().parse_overrides(command_line_parser().parse_args().overrides)
     kept = [each for each in given if not each.is_sweep_override()]
     return {f"{each.get_key_element()}={each.get_value_element_as_str()}" for each in kept}
 

@@ -18,10 +18,10 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.config.building import build
+from danet_lightning.config.internals import copies_this_process
 from danet_lightning.errors import RequestError
 from danet_lightning.processes.agreement import Agreement
 
@@ -78,7 +78,7 @@ def refuse_unsupported(trainer: Trainer, precision: Any) -> None:
     Raises:
         RequestError: with what to use instead.
     """
-    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+    if copies_this_process(trainer.strategy.launcher):
         raise RequestError(
             "trainer.strategy: it copies this process, whose copies would keep the numbers to "
             "themselves. Use trainer.strategy=ddp."

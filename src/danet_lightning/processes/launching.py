@@ -8,7 +8,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from danet_lightning.config.internals import processes_of_lightning
 from danet_lightning.disk.writing import writing
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where Lightning looks, in its order
@@ -103,11 +103,7 @@ def end_others(patience: float) -> None:
     Args:
         patience: seconds for those that end by themselves.
     """
-    others: list[subprocess.Popen[bytes]] = []
-    for thread in threading.enumerate():
-        watched = getattr(thread, "_child_processes", [])  # Lightning's observer's
-        others += watched
-        watched.clear()
+    others = processes_of_lightning()
     deadline = time.monotonic() + patience
     for process in others:
         try:

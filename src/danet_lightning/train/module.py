@@ -105,7 +105,9 @@ class SegmentationModule(EvaluationModule):
         """
         if self._shares:
             mean = torch.stack(self._shares).mean().clamp(min=1e-6)
-            torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], mean)
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.div_(mean)
             self._shares = []
 
     def _record_step(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:

@@ -24,6 +24,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 from pydantic import TypeAdapter, ValidationError
 
+from danet_lightning.config.internals import WANDB_FLUSH_SETTING
 from danet_lightning.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def wandb_logger(
     mode, reason = choose_mode()
     save_dir = save_dir or os.environ.get("WANDB_DIR") or run_dir
     run_id, earlier = earlier_starts(Path(run_dir), Path(save_dir))
-    own: dict[str, Any] = {"x_transaction_log_flush_interval": FLUSH_SECONDS}
+    own: dict[str, Any] = {WANDB_FLUSH_SETTING: FLUSH_SECONDS}
     own |= {key: v for key, v in QUIET.items() if f"WANDB_{key.upper()}" not in os.environ}
     how: Any = "allow" if run_id else os.environ.get("WANDB_RESUME", "allow")
     try:
