@@ -4,7 +4,7 @@ A checkpoint comes from anywhere. Hydra would call whatever it names.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -80,13 +80,20 @@ def _build_module(
     return module
 
 
-def build(node: Mapping[str, Any], kind: Kind, trusted: Sequence[str], **parts: Any) -> Any:
+def build(
+    node: Mapping[str, Any],
+    kind: Kind,
+    trusted: Sequence[str],
+    typed: Collection[str] = (),
+    **parts: Any,
+) -> Any:
     """Build what one node of a checkpoint describes.
 
     Args:
         node: its `_target_` and plain arguments; nothing else in it is built.
         kind: what is wanted there.
         trusted: packages whose classes it may name, beside ours.
+        typed: its arguments that are the command line's.
         parts: arguments that are built already.
 
     Raises:
@@ -102,6 +109,8 @@ def build(node: Mapping[str, Any], kind: Kind, trusted: Sequence[str], **parts: 
     if "pretrained" in arguments:
         arguments["pretrained"] = False  # the weights are in the file; nothing is read or fetched
     for key, text in argument_problems(target, arguments).items():
+        if key in typed:
+            raise RequestError(f"{kind.name}.{key}: {text}")
         raise _wrong(kind, f"{name}: {key!s:.40}: {text}")
     try:
         return target(**arguments, **parts)
