@@ -6,6 +6,7 @@ A checkpoint comes from anywhere. Hydra would call whatever it names.
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -69,14 +70,14 @@ def _build_module(
     """Build a module without memory first, to see how much it would take."""
     try:
         with torch.device("meta"):
-            draft = build(node, kind, trusted, **parts)
+            draft = build(node, kind, trusted, parts=parts)
     except RequestError:
         if _is_in(node["_target_"], [OURS]):
             raise
         # a user's class may look at the values of its tensors, and there are none
     else:
         refuse_larger(draft, weights)
-    module: nn.Module = build(node, kind, trusted, **parts)
+    module: nn.Module = build(node, kind, trusted, parts=parts)
     return module
 
 
@@ -85,7 +86,7 @@ def build(
     kind: Kind,
     trusted: Sequence[str],
     typed: Collection[str] = (),
-    **parts: Any,
+    parts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     """Build what one node of a checkpoint describes.
 
