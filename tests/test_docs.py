@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import danet
 
-from danet_lightning.__main__ import verbs
+from danet_lightning.__main__ import VERBS
 from danet_lightning.config import commands as schema
 from danet_lightning.config.launch import check_command_line, understood
 
@@ -50,7 +50,7 @@ def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) 
     check_command_line(verb, FORMS[verb], understood(words, FORMS[verb], "-m" in words))
 
 
-@pytest.mark.parametrize("verb", verbs())
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
     shown = danet(verb, "--help", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
