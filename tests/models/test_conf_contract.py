@@ -148,6 +148,12 @@ class Hidden(DANet):
         return super().predict_logits(images) * self.scale
 
 
+class Unaligned(DANet):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.align_corners = None  # type: ignore[assignment]
+
+
 class Unnamed(nn.Module):
     pass
 
@@ -161,6 +167,7 @@ class Unnamed(nn.Module):
         (Random, "evaluation is a function of the image"),
         (Idle, "every parameter gets a gradient: not forgotten.weight, forgotten.bias"),
         (Hidden, "the state dict is the whole network"),
+        (Unaligned, "align_corners says how logits are resized"),
     ],
 )
 def test_a_rule_that_is_forgotten_is_found(kind: type[DANet], rule: str, tiny: nn.Module) -> None:

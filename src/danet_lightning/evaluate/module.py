@@ -48,7 +48,7 @@ class EvaluationModule(LightningModule):
         metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         if not isinstance(protocol, EvaluationProtocol):
-            raise TypeError(f"protocol {protocol!r} is no inference.EvaluationProtocol")
+            raise TypeError(f"protocol {protocol!r} is no EvaluationProtocol")
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
         self.classes = tuple(classes)

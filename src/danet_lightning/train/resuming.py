@@ -92,7 +92,7 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Pa
     """Compare what a checkpoint says of its training with the one that is asked for.
 
     Args:
-        then: the facts in the checkpoint, see `provenance.metadata`.
+        then: the facts in the checkpoint, see `checkpoints.metadata`.
         now: those of this run.
         path: of the checkpoint.
 
