@@ -9,6 +9,7 @@ from danet_lightning.models.foreign import export_weights, import_weights
 from danet_lightning.models.non_local import NonLocalNet
 from danet_lightning.models.pspnet import PSPNet
 from danet_lightning.models.segmenter import Segmenter
+from danet_lightning.models.timm_backbone import TimmBackbone
 
 __all__ = [
     "CCNet",
@@ -20,6 +21,7 @@ __all__ = [
     "PSPNet",
     "PositionAttention",
     "Segmenter",
+    "TimmBackbone",
     "dilated_resnet",
     "export_weights",
     "import_weights",
