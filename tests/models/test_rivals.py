@@ -5,7 +5,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from danet_lightning.models import CCNet, DANet, DeepLabV3, NonLocalNet, PSPNet
+from danet_lightning.checkpoints.rebuilding import build_network
+from danet_lightning.errors import RequestError
+from danet_lightning.models import CCNet, DANet, DeepLabV3, NonLocalNet, PSPNet, TimmBackbone
 from danet_lightning.models.ccnet import CrissCrossAttention, criss_cross
 from danet_lightning.models.non_local import NonLocalBlock
 from danet_lightning.models.pspnet import PyramidPooling
@@ -130,3 +132,19 @@ def test_criss_cross_is_exact_under_autocast(seed: int) -> None:
     expected = criss_cross(query, key, value)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(criss_cross(query, key, value), expected)
+
+
+@pytest.mark.parametrize("kind", [PSPNet, DeepLabV3, CCNet, NonLocalNet])
+def test_a_checkpoint_rebuilds_it_on_a_backbone_of_timm(kind: type[nn.Module]) -> None:
+    backbone = {
+        "_target_": "danet_lightning.models.TimmBackbone",
+        "name": "convnext_atto",
+        "pretrained": "nowhere.pth",  # the weights are in the checkpoint
+    }
+    node = {"_target_": f"danet_lightning.models.{kind.__name__}", "backbone": backbone}
+    weights = kind(TimmBackbone("convnext_atto"), 3).state_dict()
+    net = build_network({**node, "num_classes": 3}, [], weights)
+    net.load_state_dict(weights)
+    assert type(net) is kind
+    with pytest.raises(RequestError, match="context: unknown key"):
+        build_network({**node, "num_classes": 3, "context": 1}, [], weights)

@@ -43,6 +43,7 @@ class ContextNetwork(nn.Module):
         backbone: nn.Module,
         num_classes: PositiveInt,
         context: ContextBuilder,
+        /,  # what builds a context is no option of the networks
         align_corners: bool = True,
         aux: bool = False,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
