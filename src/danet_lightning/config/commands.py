@@ -43,6 +43,7 @@ def _list_of_one(value: Any) -> Any:
 
 
 Nodes = dict[str, Node]
+OpenNode = Annotated[Node, "options are added as they are named: a loss of a user takes others"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
@@ -89,7 +90,7 @@ class TrainConfig(CommandConfig):
     trainer: Node
     optimizer: Node
     head_lr_factor: PositiveFloat
-    loss: Node
+    loss: OpenNode
     protocol: Node
     module: Node
     callbacks: Nodes
@@ -174,7 +175,7 @@ def text_keys(form: type[CommandConfig]) -> set[str]:
 def open_keys(form: type[CommandConfig]) -> set[str]:
     """Return the nodes of a command that take any key: another node may be their base."""
     hints = get_type_hints(form, include_extras=True)
-    return {key for key, hint in hints.items() if hint == dict[str, Any]}
+    return {key for key, hint in hints.items() if hint in (dict[str, Any], OpenNode)}
 
 
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
