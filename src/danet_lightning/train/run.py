@@ -37,7 +37,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
         config.trainer.precision = precision(config.trainer, found and found[1])
         datamodule: SegmentationDataModule = build(config, "data", SegmentationDataModule)
         if "class_weights" in config.loss:
-            config.loss.class_weights = resolved(config.loss.class_weights, datamodule)
+            weights = resolved(config.loss.class_weights, datamodule)
+            config.loss.class_weights = config.module.loss.class_weights = weights
         plain: Any = OmegaConf.to_container(config, resolve=True)
         facts = metadata(plain, dataset_facts(datamodule.dataset))
         resumed, step = None, None
