@@ -14,10 +14,9 @@ from danet_lightning.data.base import Archive, DataSet
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.disk.claim import HeldError, claimed
 from danet_lightning.errors import RequestError
-from danet_lightning.prepare.checksum import recorded, verify
-from danet_lightning.prepare.download import fetch
-from danet_lightning.prepare.extraction import pending, present, settle, unpack
+from danet_lightning.prepare.fetching import fetch, verify
 from danet_lightning.prepare.storage import gigabytes, writing
+from danet_lightning.prepare.unpacking import pending, present, settle, unpack
 
 
 def prepare(config: DictConfig, run_dir: Path) -> None:
@@ -142,7 +141,7 @@ class _Places:
     def _obtain(self, archive: Archive) -> None:
         path, folder = self.path(archive), self.folder(archive)
         if path.is_file():
-            verify(path, archive.checksum or recorded(path))
+            verify(path, archive.checksum)
         else:
             with writing(self.store):
                 self.store.mkdir(parents=True, exist_ok=True)
