@@ -25,7 +25,7 @@ class Passing:
 
 
 PASSING = Passing()
-Constructor = TypeVar("Constructor", bound=Callable[..., None])
+Called = TypeVar("Called", bound=Callable[..., Any])
 
 
 class RequestError(ValueError):
@@ -46,30 +46,30 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {match[0]}?" if match else "."
 
 
-def checked(constructor: Constructor) -> Constructor:
-    """Decorate an `__init__`, so that it checks and converts its arguments by their annotations.
+def checked(called: Called) -> Called:
+    """Let an `__init__` or a function check and convert its arguments by their annotations.
 
     A list becomes the tuple, a text the path that is annotated. All wrong arguments are named at
     once, in a RequestError.
     """
-    signature = inspect.signature(constructor)
+    signature = inspect.signature(called)
+    title = called.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
-    @functools.wraps(constructor)
-    def checking(self: Any, *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **kwargs)
+    @functools.wraps(called)
+    def checking(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
         given = {name: value for name, value in bound.arguments.items() if name in hints()}
-        problems = argument_problems(constructor, given)
+        problems = argument_problems(called, given)
         if problems:
-            name = type(self).__name__
-            raise RequestError("\n".join(f"{name}({key}=): {problems[key]}" for key in problems))
+            raise RequestError("\n".join(f"{title}({key}=): {problems[key]}" for key in problems))
         for name, value in given.items():
             adapter = _adapter(hints()[name])
             bound.arguments[name] = adapter.validate_python(value) if adapter else value
-        constructor(*bound.args, **bound.kwargs)
+        return called(*bound.args, **bound.kwargs)
 
     @functools.cache
     def hints() -> dict[str, Any]:  # when first built: a name may be defined below the class
-        return argument_types(constructor)[0]
+        return argument_types(called)[0]
 
     return checking  # type: ignore[return-value]
 

@@ -106,7 +106,7 @@ def test_convert_then_evaluate(source: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = danet(
         "evaluate", "ckpt_path=ä.ckpt", "+dataset.root=Cam Vid", "protocol=official_ss",
-        "protocol.base_size=48", "protocol.crop_size=32", "workers=0", "trainer=cpu",
+        "protocol.base_size=48", "protocol.crop_size=32", "data.workers=0", "trainer=cpu",
         "run_dir=results", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

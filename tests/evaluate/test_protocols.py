@@ -238,8 +238,8 @@ def test_every_protocol_describes_itself() -> None:
         ({"crop": (8, 8)}, "give both or neither"),
         ({"stride": (8, 8)}, "give both or neither"),
         ({"crop": (8, 8), "stride": (8, 9)}, r"stride \(8, 9\) is larger than crop \(8, 8\)"),
-        ({"scales": ()}, "one or more positive factors"),
-        ({"scales": (1.0, 0.0)}, r"scales \[1.0, 0.0\]"),
+        ({"scales": ()}, "\\[\\]: must have at least 1 item"),
+        ({"scales": (1.0, 0.0)}, r"entry 1 must be greater than 0"),
     ],
 )
 def test_impossible_protocols_are_refused(options: dict[str, object], said: str) -> None:
@@ -248,7 +248,7 @@ def test_impossible_protocols_are_refused(options: dict[str, object], said: str)
 
 
 def test_impossible_official_evaluations_are_refused() -> None:
-    with pytest.raises(ValueError, match="one or more positive"):
+    with pytest.raises(ValueError, match="must have at least 1 item"):
         OfficialEvaluation(64, 32, scales=[])
     with pytest.raises(ValueError, match="crop_size 1 is too small"):
         OfficialEvaluation(64, 1)

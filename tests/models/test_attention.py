@@ -170,5 +170,5 @@ def test_attention_starts_as_the_identity(seed: int) -> None:
 def test_impossible_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="channels 4 over reduction 8"):
         PositionAttention(4)
-    with pytest.raises(ValueError, match="'softmin' is unknown; choose official or paper"):
+    with pytest.raises(ValueError, match="must be 'official' or 'paper'"):
         ChannelAttention("softmin")  # type: ignore[arg-type]

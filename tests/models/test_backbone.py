@@ -156,10 +156,10 @@ def test_missing_network_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "resnet20"}, "'resnet20' is unknown; choose from resnet18, .*resnet152"),
-        ({"output_stride": 4}, "output_stride 4 .* choose 8, 16 or 32"),
+        ({"name": "resnet20"}, "must be 'resnet18', .*'resnet152'"),
+        ({"output_stride": 4}, "output_stride=\\): 4: must be 8, 16 or 32"),
         ({"multi_grid": (4, 8)}, r"multi_grid \(4, 8\) does not fit resnet50: it wants 3"),
-        ({"multi_grid": (4, 8, 0)}, r"multi_grid \(4, 8, 0\)"),
+        ({"multi_grid": (4, 8, 0)}, r"multi_grid=\): \[4, 8, 0\]: entry 2"),
         ({"multi_grid": ()}, r"multi_grid \(\)"),
         ({"deep_stem": True, "pretrained": True}, "no ImageNet weights for deep_stem=true"),
     ],

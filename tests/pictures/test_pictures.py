@@ -41,7 +41,7 @@ def test_overlay_refuses_what_does_not_fit() -> None:
     image = np.zeros((2, 3, 3), np.uint8)
     with pytest.raises(ValueError, match=r"\(2, 3\) and \(3, 2\)"):
         overlay(image, np.zeros((3, 2), np.uint8), PALETTE)
-    with pytest.raises(ValueError, match="opacity is 2"):
+    with pytest.raises(ValueError, match="must be less than or equal to 1"):
         overlay(image, np.zeros((2, 3), np.uint8), PALETTE, opacity=2)
 
 

@@ -46,7 +46,7 @@ def checkpoint(folder: Path, dataset: str, classes: int) -> Path:
 def test_cityscapes_own_evaluator_gives_our_numbers(of_cityscapes: str, tmp_path: Path) -> None:
     write_cityscapes(tmp_path / "Cityscapes")
     shared = [of_cityscapes, "dataset=cityscapes", "dataset.root=Cityscapes"]
-    done = danet("evaluate", *shared, "workers=0", "trainer=cpu", "run_dir=r", cwd=tmp_path)
+    done = danet("evaluate", *shared, "data.workers=0", "trainer=cpu", "run_dir=r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = danet(
         "predict", *shared, "split=val", "format=cityscapes", "output=my submission", "device=cpu",

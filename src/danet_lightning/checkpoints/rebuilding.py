@@ -3,18 +3,15 @@
 A checkpoint comes from anywhere. Hydra would call whatever it names.
 """
 
-import inspect
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, Optional, get_type_hints
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, argument_problems
 from danet_lightning.models import dilated_resnet
 from danet_lightning.models.segmenter import EvaluationProtocol, Network
 from danet_lightning.models.weights import refuse_larger
@@ -102,14 +99,10 @@ def build(node: Mapping[str, Any], kind: Kind, trusted: Sequence[str], **parts: 
     for key, value in arguments.items():
         if nested := _nested_target(value):
             raise _refused(nested, f"{kind.name}.{key}", "where only a plain value can stand")
-    taken, is_open = _annotations(target)
-    for key, value in arguments.items():
-        if key not in taken and not is_open:
-            raise _wrong(kind, f"{key!s:.40} is no argument of {name}")
-        if key == "pretrained":
-            arguments[key] = False  # the weights are in the file; nothing is read or fetched
-        elif problem := _problem(taken.get(key, Any), value):
-            raise _wrong(kind, f"{key}={json.dumps(value)[:80]}: {problem}")
+    if "pretrained" in arguments:
+        arguments["pretrained"] = False  # the weights are in the file; nothing is read or fetched
+    for key, text in argument_problems(target, arguments).items():
+        raise _wrong(kind, f"{name}: {key!s:.40}: {text}")
     try:
         return target(**arguments, **parts)
     except Exception as error:
@@ -167,47 +160,6 @@ def _nested_target(value: Any) -> Any:
     elif isinstance(value, list | tuple):
         children = value
     return next(filter(None, map(_nested_target, children)), None)
-
-
-def _annotations(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """The annotation of each argument, and whether a base class outside may take others as well.
-
-    Where a constructor passes `**options` on, the arguments of the base class count too.
-    """
-    constructors = [target]
-    if isinstance(target, type):
-        constructors = [vars(cls)["__init__"] for cls in target.__mro__ if "__init__" in vars(cls)]
-    found: dict[str, Any] = {}
-    for constructor in constructors:
-        try:
-            hints = get_type_hints(constructor, include_extras=True)
-        except Exception:  # a name that only type checkers see
-            hints = {}
-        try:
-            parameters = inspect.signature(constructor).parameters.values()
-        except ValueError:  # written in C
-            return found, True
-        for it in parameters:
-            if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY) and it.name != "self":
-                hint = hints.get(it.name, Any)
-                is_optional = it.default is None
-                found.setdefault(it.name, Optional[hint] if is_optional else hint)  # noqa: UP045
-        if not any(it.kind is it.VAR_KEYWORD for it in parameters):
-            return found, False
-    return found, True
-
-
-def _problem(annotation: Any, value: Any) -> str:
-    """Why a plain value does not fit an annotation; empty when it does, or pydantic cannot say."""
-    try:
-        adapter = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
-    except Exception:
-        return ""  # of a class of its own: the constructor has to tell
-    try:  # strict JSON: a list may stand for a tuple and an int for a float, but not true for 1
-        adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        return str(error.errors(include_url=False)[0]["msg"])
-    return ""
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,6 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
@@ -110,7 +109,6 @@ class EvaluateConfig(DataConfig):
     trainer: Node
     module: Node
     callbacks: Nodes
-    workers: NonNegativeInt
 
 
 @dataclass

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from danet_lightning.errors import PASSING
+from danet_lightning.errors import PASSING, checked
 from danet_lightning.evaluate.windows import (
     average_windows,
     check_size,
@@ -50,6 +50,7 @@ class MultiView:
         ValueError: no scale, windows without a stride, or a stride that leaves pixels out.
     """
 
+    @checked
     def __init__(
         self,
         scales: Scales = (1.0,),
@@ -63,13 +64,13 @@ class MultiView:
             raise ValueError(f"crop {crop} and stride {stride}: give both or neither.")
         if crop and stride and (stride[0] > crop[0] or stride[1] > crop[1]):
             raise ValueError(
-                f"stride {tuple(stride)} is larger than crop {tuple(crop)}, so pixels between the "
+                f"stride {stride} is larger than crop {crop}, so pixels between the "
                 "windows would be left out; two thirds of the crop are common."
             )
-        self.scales = _scales(scales)
+        self.scales = tuple(scales)
         self.flip = flip
-        self.crop = tuple(crop) if crop else None
-        self.stride = tuple(stride) if stride else None
+        self.crop = crop
+        self.stride = stride
         self.window_batch = window_batch
         self.antialias = antialias
 
@@ -145,6 +146,7 @@ class OfficialEvaluation:
         ValueError: no scale, or a window that is too small.
     """
 
+    @checked
     def __init__(
         self,
         base_size: Pixels,
@@ -158,7 +160,7 @@ class OfficialEvaluation:
         self.base_size = base_size
         self.crop_size = crop_size
         self.stride = crop_size * 2 // 3
-        self.scales = _scales(scales)
+        self.scales = tuple(scales)
         self.flip = flip
         self.window_batch = window_batch
 
@@ -216,12 +218,6 @@ def _padded(images: Tensor, black: Tensor, height: int, width: int) -> Tensor:
     canvas = black.to(images).view(1, 3, 1, 1).repeat(len(images), 1, height, width)
     canvas[..., : images.shape[-2], : images.shape[-1]] = images
     return canvas.contiguous(memory_format=torch.channels_last)
-
-
-def _scales(scales: Sequence[float]) -> tuple[float, ...]:
-    if not scales or min(scales) <= 0:
-        raise ValueError(f"scales {list(scales)}: one or more positive factors are needed.")
-    return tuple(scales)
 
 
 def _aligned(images: Tensor, size: tuple[int, int]) -> Tensor:

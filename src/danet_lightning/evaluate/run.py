@@ -31,9 +31,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
                 f"dataset: its classes {list(dataset.classes)} are not the checkpoint's "
                 f"{facts['classes']}; evaluate it on the data set it was trained on."
             )
-        datamodule = SegmentationDataModule(
-            dataset, workers=config.workers, validation_split=config.split
-        )
+        datamodule = SegmentationDataModule(dataset, validation_split=config.split, **config.data)
         protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
         # what comes out of the checkpoint does not go through Hydra, which would resolve it
         make = instantiate(config.module, _partial_=True)

@@ -8,12 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torchvision.models
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from danet_lightning.errors import checked
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
 Dilation = Annotated[int, Field(ge=1, le=256)]  # beyond it, it leaves every image
@@ -51,8 +52,9 @@ class DilatedResNet(nn.Module):
         return stage3, self.layer4(stage3)
 
 
+@checked
 def dilated_resnet(
-    name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"],
+    name: Name,
     pretrained: bool | str | Path = False,
     multi_grid: Sequence[Dilation] | None = None,
     deep_stem: bool = False,
@@ -83,7 +85,11 @@ def dilated_resnet(
         FileNotFoundError: there is no such file.
         ConnectionError: the weights could not be downloaded.
     """
-    _check(name, output_stride, deep_stem and pretrained is True)
+    if deep_stem and pretrained is True:
+        raise ValueError(
+            "torchvision has no ImageNet weights for deep_stem=true; give pretrained the path of a "
+            "file that has, or choose pretrained=false or deep_stem=false."
+        )
     resnet = getattr(torchvision.models, name)(weights=None)
     if deep_stem:
         _deepen_stem(resnet, stem_width)
@@ -102,18 +108,6 @@ def dilated_resnet(
             weights = {n: w for n, w in weights.items() if not n.startswith("layer4.")}
         load_strictly(net, weights, f"The ImageNet weights for {name}")
     return net
-
-
-def _check(name: str, output_stride: int, deep_from_torchvision: bool) -> None:
-    if name not in get_args(Name):
-        raise ValueError(f"backbone {name!r} is unknown; choose from {', '.join(get_args(Name))}.")
-    if output_stride not in (8, 16, 32):
-        raise ValueError(f"output_stride {output_stride} is not possible; choose 8, 16 or 32.")
-    if deep_from_torchvision:
-        raise ValueError(
-            "torchvision has no ImageNet weights for deep_stem=true; give pretrained the path of a "
-            "file that has, or choose pretrained=false or deep_stem=false."
-        )
 
 
 def _deepen_stem(resnet: Any, width: int) -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from danet_lightning.errors import checked
 from danet_lightning.models.attention import ChannelAttention, PositionAttention
 
 
@@ -40,6 +41,7 @@ class DANet(nn.Module):
         ValueError: no class, or an impossible number of channels.
     """
 
+    @checked
     def __init__(
         self,
         backbone: nn.Module,
@@ -56,10 +58,6 @@ class DANet(nn.Module):
         reduction: PositiveInt = 8,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes {num_classes} is not possible; one or more is.")
-        if losses not in ("all", "fused"):
-            raise ValueError(f"losses {losses!r} is unknown; choose all or fused.")
         stage3, stage4 = _channels(backbone)
         width = channels or stage4 // 4
         self.backbone = backbone

@@ -6,15 +6,18 @@ H, W: pixels. Colors are RGB, 0 to 255; `palette` holds one for each class, in i
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from pydantic import Field
 
 from danet_lightning.data.base import IGNORE
+from danet_lightning.errors import checked
 
 Palette = Sequence[Sequence[int]]
+Opacity = Annotated[float, Field(ge=0, le=1)]
 
 PANEL = 480  # longer side of a panel in pixels: three fit side by side on a screen
 GAP = 12
@@ -47,8 +50,9 @@ def colorize(mask: NDArray[Any], palette: Palette) -> NDArray[np.uint8]:
     return drawn
 
 
+@checked
 def overlay(
-    image: NDArray[np.uint8], mask: NDArray[Any], palette: Palette, opacity: float = 0.5
+    image: NDArray[np.uint8], mask: NDArray[Any], palette: Palette, opacity: Opacity = 0.5
 ) -> NDArray[np.uint8]:
     """Blend the classes over the image; ignored pixels (255) show the image alone.
 
@@ -65,8 +69,6 @@ def overlay(
         ValueError: mask and image differ in size, or the opacity is not between 0 and 1.
     """
     _same_size(image, mask)
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is {opacity}; give a number from 0 (image) to 1 (classes)")
     blend = (1 - opacity) * image + opacity * colorize(mask, palette)
     blend = np.where((mask == IGNORE)[..., None], image, blend)  # (H, W, 3)
     return np.rint(blend).astype(np.uint8)
