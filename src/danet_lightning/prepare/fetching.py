@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from danet_lightning.disk.space import require_space
 from danet_lightning.errors import RequestError
-from danet_lightning.prepare.storage import CHUNK, progress, require_space, writing
+from danet_lightning.prepare.storage import CHUNK, REMEDY, byte_bar, writing
 
 ATTEMPTS = 6  # in a row without a new byte, from one address
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between attempts; doubled after each
@@ -77,7 +78,7 @@ def verify(path: Path, checksum: str | None) -> None:
 
 
 def _digest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file, progress(f"checking {path.name}", path.stat().st_size) as bar:
+    with path.open("rb") as file, byte_bar(f"checking {path.name}", path.stat().st_size) as bar:
         digest = hashlib.new(algorithm, usedforsecurity=False)
         while chunk := file.read(CHUNK):
             digest.update(chunk)
@@ -165,8 +166,8 @@ def _transfer(url: str, part: Path) -> None:
 
 def _append(response: HTTPResponse, part: Path, start: int, length: int | None) -> None:
     """Write what a server sends to the end of `part`, until it is `length` bytes long."""
-    require_space(part.parent, (length or start) - start, part.stem)
-    with part.open("ab") as file, progress(part.stem, length, start) as bar:
+    require_space(part.parent, (length or start) - start, part.stem, REMEDY)
+    with part.open("ab") as file, byte_bar(part.stem, length, start) as bar:
         while chunk := response.read(CHUNK):
             with writing(part):
                 file.write(chunk)

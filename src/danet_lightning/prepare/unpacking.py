@@ -5,8 +5,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from danet_lightning.disk.space import require_space
 from danet_lightning.prepare.archives import choose_members, harmful, open_archive
-from danet_lightning.prepare.storage import CHUNK, progress, require_space, writing
+from danet_lightning.prepare.storage import CHUNK, REMEDY, byte_bar, writing
 
 
 def unpack(archive: Path, entries: Sequence[str], target: Path) -> None:
@@ -78,8 +79,8 @@ def _write(archive: Path, entries: Sequence[str], folder: Path) -> None:
     with open_archive(archive) as members:
         chosen = choose_members(archive, members, entries)
         total = sum(member.size for _, member in chosen)
-        require_space(folder, total, f"{archive.name}, unpacked,")
-        with progress(f"unpacking {archive.name}", total) as bar:
+        require_space(folder, total, f"{archive.name}, unpacked,", REMEDY)
+        with byte_bar(f"unpacking {archive.name}", total) as bar:
             for path, member in chosen:
                 place = folder / path
                 with writing(place):
