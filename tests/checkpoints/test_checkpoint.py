@@ -378,6 +378,17 @@ def test_only_the_command_line_is_resolved(monkeypatch: pytest.MonkeyPatch) -> N
     assert build_over(folder, given, DATASET, []).root == "the-secret-value"
 
 
+def test_a_wrong_override_is_named_by_its_key() -> None:
+    """Not as if the checkpoint had said it."""
+    for typed, said in {
+        "tst_images": "dataset.tst_images: unknown key; did you mean test_images?",
+        "test_images": "dataset.test_images: 0: must be greater than or equal to 1",
+    }.items():
+        with pytest.raises(RequestError) as caught:
+            build_over(SCENES, OmegaConf.create({typed: 0}), DATASET, [])
+        assert str(caught.value).startswith(said)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

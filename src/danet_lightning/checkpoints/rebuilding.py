@@ -4,8 +4,9 @@ A checkpoint comes from anywhere. Hydra would call whatever it names.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -69,24 +70,31 @@ def _build_module(
     """Build a module without memory first, to see how much it would take."""
     try:
         with torch.device("meta"):
-            draft = build(node, kind, trusted, **parts)
+            draft = build(node, kind, trusted, parts=parts)
     except RequestError:
         if _is_in(node["_target_"], [OURS]):
             raise
         # a user's class may look at the values of its tensors, and there are none
     else:
         refuse_larger(draft, weights)
-    module: nn.Module = build(node, kind, trusted, **parts)
+    module: nn.Module = build(node, kind, trusted, parts=parts)
     return module
 
 
-def build(node: Mapping[str, Any], kind: Kind, trusted: Sequence[str], **parts: Any) -> Any:
+def build(
+    node: Mapping[str, Any],
+    kind: Kind,
+    trusted: Sequence[str],
+    typed: Collection[str] = (),
+    parts: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
     """Build what one node of a checkpoint describes.
 
     Args:
         node: its `_target_` and plain arguments; nothing else in it is built.
         kind: what is wanted there.
         trusted: packages whose classes it may name, beside ours.
+        typed: its arguments that are the command line's.
         parts: arguments that are built already.
 
     Raises:
@@ -102,6 +110,8 @@ def build(node: Mapping[str, Any], kind: Kind, trusted: Sequence[str], **parts: 
     if "pretrained" in arguments:
         arguments["pretrained"] = False  # the weights are in the file; nothing is read or fetched
     for key, text in argument_problems(target, arguments).items():
+        if key in typed:
+            raise RequestError(f"{kind.name}.{key}: {text}")
         raise _wrong(kind, f"{name}: {key!s:.40}: {text}")
     try:
         return target(**arguments, **parts)

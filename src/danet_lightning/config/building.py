@@ -80,7 +80,7 @@ def build_over(
             )
         return built
     values: Any = OmegaConf.to_container(given, resolve=True)
-    return rebuilding.build(_merged(own, values), kind, trusted)
+    return rebuilding.build(_merged(own, values), kind, trusted, typed=values)
 
 
 def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

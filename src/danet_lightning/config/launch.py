@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from danet_lightning.config.commands import CommandConfig, open_keys, problems, text_keys
 from danet_lightning.config.explanation import explain, refuse
-from danet_lightning.config.internals import command_line_parser
 from danet_lightning.config.machine import require_working_folder, settle_in
 from danet_lightning.config.overrides import (
     added,
@@ -38,6 +37,7 @@ from danet_lightning.config.terminal import protect_log, protect_output
 from danet_lightning.config.validation import restore_texts
 from danet_lightning.disk.writing import FULL, machine_errors, refusal
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.processes.internals import command_line_parser
 from danet_lightning.processes.launching import (
     one_configuration,
     rank,

@@ -15,9 +15,9 @@ from hydra.core.override_parser.types import Override, OverrideType, Quote, Quot
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from danet_lightning.config.internals import command_line_parser
 from danet_lightning.disk.names import is_utf_8
 from danet_lightning.errors import RequestError, unknown_key
+from danet_lightning.processes.internals import command_line_parser
 
 BARE = re.compile(r"[\w/\\+.$%*@?|: -]*", re.ASCII)  # what Hydra's grammar reads without quotes
 STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""

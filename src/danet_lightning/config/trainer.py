@@ -21,9 +21,9 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.config.building import build
-from danet_lightning.config.internals import copies_this_process
 from danet_lightning.errors import RequestError
 from danet_lightning.processes.agreement import Agreement
+from danet_lightning.processes.internals import copies_this_process
 
 # Weights in 16 bits lose small steps and batch statistics; in 64, evaluate would count otherwise.
 SUPPORTED_PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")

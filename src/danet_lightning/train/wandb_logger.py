@@ -24,8 +24,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 from pydantic import TypeAdapter, ValidationError
 
-from danet_lightning.config.internals import WANDB_FLUSH_SETTING
 from danet_lightning.errors import RequestError
+from danet_lightning.processes.internals import WANDB_FLUSH_SETTING
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from packaging.requirements import Requirement
 
-from danet_lightning.config import internals
+from danet_lightning.processes import internals
 
 
 def requirements() -> dict[str, Requirement]:
