@@ -441,7 +441,7 @@ def test_a_crop_reads_its_window_alone(tmp_path: Path) -> None:
     assert resident(kept) == 0
     transform = Augmentation((100, 100), (1.0, 1.0)).transform()
     transform(image=image, mask=mask)
-    # 1.6 MB; the kernel maps whole neighbourhoods of a page along with it, of up to 2 MB at each end of each of the two
+    # 1.6 MB; the kernel maps up to 2 MB around a page along with it, at both ends of both files
     assert 0 < resident(kept) < 12e6
     image.sum()
     assert resident(kept) > 0.7 * picture.size
