@@ -91,7 +91,7 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         arguments = understood(sys.argv[1:], form)
         with checked_request(name, form, arguments) as request:
             if request.config is not None:
-                _run(request.config, request.folder, job)
+                _run(name, request.config, request.folder, job)
                 return
         main = hydra.main(str(conf_dir()), name, VERSION_BASE)(job)
         if request.folder is not None:
@@ -117,9 +117,12 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         refuse(error)
 
 
-def _run(config: DictConfig, chosen: Folder | None, job: Callable[[DictConfig], Any]) -> None:
+def _run(
+    name: str, config: DictConfig, chosen: Folder | None, job: Callable[[DictConfig], Any]
+) -> None:
     """Run a job in its folder, which is made and kept from others before Hydra writes there."""
-    with occupied(chosen) if chosen else nullcontext() as folder:
+    records = (".hydra", f"{name}.log")
+    with occupied(chosen, records) if chosen else nullcontext() as folder:
         if folder is not None:
             with read_write(config.hydra):
                 config.hydra.run.dir = str(folder)

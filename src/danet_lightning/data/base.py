@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from danet_lightning.errors import PASSING, RequestError
+from danet_lightning.errors import PLACED, RequestError
 
 Pixels = NDArray[np.uint8]
-Place = Annotated[str, PASSING]  # a folder; what is in it is compared by its content
+Place = Annotated[str, PLACED]  # a folder; what is in it is compared by its content
 Triple = tuple[str, Path, Path]  # id, image and label
 
 IGNORE = 255  # pixels with this label count in no loss and no metric

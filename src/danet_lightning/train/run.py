@@ -49,9 +49,10 @@ def train(config: DictConfig, run_dir: Path) -> None:
                     "raise trainer.max_epochs; to train anew, choose another run_dir."
                 )
                 return
-        module = build_module(config, facts, is_resumed=checkpoint is not None)
+        datamodule.require()
         step = content["global_step"] if content else None
         trainer = build_trainer(config, logger=config.logger, resumed_step=step)
+        module = build_module(config, facts, is_resumed=checkpoint is not None)
     use_exact_loops(trainer)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
