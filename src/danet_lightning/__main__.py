@@ -3,6 +3,7 @@
 import runpy
 import sys
 
+import danet_lightning
 from danet_lightning.errors import nearest
 
 VERBS = {
@@ -21,6 +22,9 @@ def main() -> None:
     verb, *rest = sys.argv[1:] or ["--help"]
     if verb in {"-h", "--help"}:
         print(USAGE, *(f"  {name:<10} {what}" for name, what in VERBS.items()), sep="\n")
+        return
+    if verb == "--version":
+        print(f"danet_lightning {danet_lightning.__version__}")
         return
     if verb not in VERBS:
         listed = ", ".join(VERBS)

@@ -244,7 +244,7 @@ def test_two_ranks_of_four_points(folder: Path) -> None:
 def test_two_ranks_of_a_random_sweep(folder: Path, records: list[str]) -> None:
     done = danet(
         "train", "-m", *PAIR, "hydra/sweeper=optuna", "hydra/sweeper/sampler=random",
-        "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweeper.direction=maximize",
+        "hydra.sweeper.n_trials=2",
         "optimizer.lr=interval(0.001,0.01)", *records, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from danet_lightning.config.ranges import Node, OptimizerNode, TrainerNode
+from danet_lightning.config.ranges import STATED, Node
 from danet_lightning.config.validation import find_target, node_problems
 from danet_lightning.errors import PASSING, PLACED, Mark, argument_types, problem, unknown_key
 
@@ -48,7 +48,6 @@ Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
 UNIONS = (Union, UnionType)
-STATED = {"trainer": TrainerNode, "optimizer": OptimizerNode}
 
 
 @dataclass
@@ -185,11 +184,10 @@ def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -
         keys |= {f"{above}{name}" for name, hint in types.items() if _has_mark(hint, marks)}
         for name, child in node.items():
             if isinstance(child, Mapping):
-                inner: dict[str, Any] = {}
+                target = child.get("_target_")
+                inner = argument_types(find_target(target))[0] if target else {}
                 if not above and name in STATED:
-                    inner = get_type_hints(STATED[name], include_extras=True)
-                elif "_target_" in child:
-                    inner = argument_types(find_target(child["_target_"]))[0]
+                    inner |= get_type_hints(STATED[name], include_extras=True)
                 nodes.append((f"{above}{name}.", child, inner))
     return keys
 

@@ -27,6 +27,7 @@ from danet_lightning.config.overrides import (
     compose_common,
     inserted,
     literal,
+    meant_key,
     points,
     quoted,
     unknown_keys,
@@ -228,7 +229,7 @@ def checked_request(
         RequestError: A composed config is wrong.
         HydraException: An override cannot be read or applied.
     """
-    args = command_line_parser().parse_args(arguments)
+    args, unknown = command_line_parser().parse_known_args(arguments)
     overrides = list(args.overrides)
     if args.help or args.hydra_help or args.info or args.shell_completion:
         yield Request(overrides)
@@ -255,6 +256,13 @@ def checked_request(
     before = HydraConfig.instance().cfg
     try:
         with hydra.initialize_config_dir(str(conf), name, VERSION_BASE):
+            if unknown:
+                word = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+                raise RequestError(
+                    f"{unknown[0]}: settings are written as key=value"
+                    f"{', here ' * bool(meant := meant_key(word, name))}{meant}; "
+                    f"danet {name} --help lists them."
+                )
             if args.multirun:
                 for job, swept in points(name, overrides):
                     _check_point(name, job, form, swept)

@@ -171,6 +171,8 @@ class SegmentationDataModule(LightningDataModule):
         if split == "train" and self.dataset.is_own:
             refuse_shared(source, self.dataset.pairs("val").source)
         self._require_labels(split, source)
+        if split == "train" and self.augmentation is not None:
+            _look_at_sides(source, self.augmentation.crop_size)
         if self.cache == "memmap":
             source = cached(source, name, *self._cache_options())
         return source
@@ -213,3 +215,15 @@ class SegmentationDataModule(LightningDataModule):
     def _workers(self) -> int:
         processes = 1 if self.trainer is None else self.trainer.num_devices
         return min(self.workers, max(1, cores() // processes))
+
+
+def _look_at_sides(source: Source, crop: tuple[int, int]) -> None:
+    """Warn when the crop is upright and the images lie, or the other way round."""
+    height, width = crop
+    sizes = [source.read(index)[0].shape[:2] for index in range(min(len(source), 4))]
+    if height != width and all((h - w) * (height - width) < 0 for h, w in sizes):
+        log.warning(
+            "augmentation.crop_size: (height, width) is (%d, %d), and the images are %d x %d; "
+            "augmentation.crop_size=[%d,%d] lies as they do.",
+            *(height, width, *sizes[0], width, height),
+        )
