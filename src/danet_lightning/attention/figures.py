@@ -31,7 +31,7 @@ STYLE: Any = {  # of Matplotlib
     "axes.titlesize": 8,
 }
 WIDTH = 7.2  # inches: two columns of a paper
-COLUMNS = 4
+COLUMNS = 5  # at most
 SIDE = 640  # longer side of a panel in pixels, 350 dots an inch
 BRIGHTEST = 0.99  # share of a map's values below the brightest color, as on the page
 STRENGTH = 0.8  # of a map over the grey image, as on the page
@@ -161,7 +161,8 @@ def _heat(image: Pixels, values: Tensor, most: float) -> Pixels:
     large = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.NEAREST))
     colors = colormaps[COLORS](large)[..., :3] * 255  # (height, width, 3)
     grey = np.asarray(Image.fromarray(small).convert("L"))[..., None]
-    return np.rint(STRENGTH * colors + (1 - STRENGTH) * grey).astype(np.uint8)
+    blend: Pixels = np.rint(STRENGTH * colors + (1 - STRENGTH) * grey).astype(np.uint8)
+    return blend
 
 
 def _shades(features: Tensor) -> Pixels:
@@ -216,8 +217,8 @@ def _figure(
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
     from matplotlib.patches import Patch
 
-    columns = min(COLUMNS, len(panels))
-    lines = -(-len(panels) // columns)
+    lines = -(-len(panels) // COLUMNS)
+    columns = -(-len(panels) // lines)
     height, width = panels[0].picture.shape[:2]
     ratio = min(max(height / width, 0.1), 4)  # of a panel; an extreme one leaves room for its title
     with rc_context(STYLE):

@@ -212,7 +212,7 @@ def _reduced(image: Pixels, label: Pixels | None, max_pixels: int) -> tuple[Pixe
         return image, label
     width, height = max(1, int(width * factor)), max(1, int(height * factor))
     size = min(width, max_pixels // height or 1), min(height, max_pixels // width or 1)  # a line
-    smaller = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    smaller = np.array(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     if label is not None:
-        label = np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+        label = np.array(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
     return smaller, label

@@ -71,7 +71,7 @@ class PositionView {
     for (const stage of [pick, map]) {
       stage.addEventListener("click", (event) => this.choose(...place(event, stage)));
       stage.addEventListener("pointermove", moved(stage));
-      stage.addEventListener("pointerleave", () => this.tell(...this.at));
+      stage.addEventListener("pointerleave", () => this.tell(...this.at, "at the mark"));
     }
     pick.addEventListener("keydown", (event) => {
       const step = arrow(event);
@@ -132,13 +132,13 @@ class PositionView {
     const clip = this.find(".clip"), root = this.find(".root");
     clip.disabled = root.disabled = isEntropy;
     this.find(".clipped").textContent = clip.value;
+    this.values = this.weights(this.index, this.mode === "column");
     if (isEntropy) {
       const most = Math.log(this.n) || 1;
       paint(this.find(".heat"), (i) => this.entropy[i] / most);
       this.find(".least").textContent = "looks at 1 position";
       this.find(".most").textContent = `at all ${this.n} alike`;
     } else {
-      this.values = this.weights(this.index, this.mode === "column");
       const most = percentile(this.values, clip.value / 100) || Math.max(...this.values) || 1;
       const scale = root.checked ? Math.sqrt : (share) => share;
       paint(this.find(".heat"), (i) => scale(this.values[i] / most));
@@ -146,27 +146,28 @@ class PositionView {
       this.find(".most").textContent = `${times(most * this.n)} 1/N and more`;
     }
     this.showBars();
-    this.tell(...this.at);
+    this.tell(...this.at, "at the mark");
   }
 
-  tell(down, right) {
+  tell(down, right, where = "under the cursor") {
     const i = this.positionAt(down, right), of = className(this.predicted[i]);
-    let text = `${times(this.n * (this.values?.[i] ?? 0))} 1/N, ${percent(this.values?.[i] ?? 0)} of the attention`;
-    if (this.mode === "column")
-      text = `spends ${percent(this.values[i])} of its attention on the chosen pixel, ${times(this.n * this.values[i])} 1/N`;
-    if (this.mode === "entropy")
-      text = `looks at as much as ${Number(Math.exp(this.entropy[i]).toPrecision(3))} of ${this.n} positions (entropy ${this.entropy[i].toFixed(2)})`;
-    this.find(".under").textContent = `under the cursor (${of}): ${text}`;
+    const value = `${times(this.n * this.values[i])} 1/N, ${percent(this.values[i])}`;
+    const spread = Number(Math.exp(this.entropy[i]).toPrecision(3));
+    const text = {
+      row: `${value} of the attention`,
+      column: `${value} of its attention goes to the mark`,
+      entropy: `its attention is as wide as ${spread} of ${this.n} positions alike (entropy ${this.entropy[i].toFixed(2)})`,
+    }[this.mode];
+    this.find(".under").textContent = `${where} (${of}): ${text}`;
   }
 
   // The share of the attention on each class, beside the share of the image.
   showBars() {
     const isColumn = this.mode === "column";
-    const values = this.mode === "entropy" ? this.weights(this.index, false) : this.values;
-    const total = values.reduce((sum, value) => sum + value, 0) || 1;
+    const total = this.values.reduce((sum, value) => sum + value, 0) || 1;
     const shares = data.classes.map(() => 0), areas = data.classes.map(() => 0);
     this.predicted.forEach((id, i) => {
-      shares[id] += values[i] / total;
+      shares[id] += this.values[i] / total;
       areas[id] += 1 / this.n;
     });
     this.shares = shares;
@@ -183,7 +184,7 @@ class PositionView {
       return element("li", {},
         element("span", { className: "name" }, swatch, className(id)),
         element("span", { className: "bar" }, filled, area),
-        element("span", {}, `${(100 * shares[id]).toFixed(1)} %, ${times(shares[id] / areas[id])} its area`));
+        element("span", {}, `${(100 * shares[id]).toFixed(1)} %, ${Number((shares[id] / areas[id]).toPrecision(2))}× its area`));
     }));
   }
 }
