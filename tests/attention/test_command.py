@@ -42,7 +42,7 @@ def draw(path: Path, **size: int) -> None:
 
 def test_a_trained_checkpoint_and_a_split(undisturbed: Path, tmp_path: Path) -> None:
     done = danet(
-        "attention", f"ckpt_path={undisturbed}/run/best.ckpt", TRUSTED, "dataset=scenes",
+        "attention", f"ckpt_path={undisturbed}/best.ckpt", TRUSTED, "dataset=scenes",
         "dataset.val_images=3", "count=1", "device=cpu", "points=[[0,0],[31,63]]", "channels=[3]",
         "dataset.size=[32,64]", cwd=tmp_path,
     )  # fmt: skip
@@ -52,7 +52,6 @@ def test_a_trained_checkpoint_and_a_split(undisturbed: Path, tmp_path: Path) -> 
     page = (tmp_path / "attention" / "val_00000.html").read_text()
     assert "64 × 32 pixels" in page
     assert "<option>label</option>" in page
-    assert "map of point" not in done.stderr
     assert "glyph" not in done.stderr
 
 
@@ -68,7 +67,6 @@ def test_images_that_cannot_be_read_are_named_and_the_rest_goes_on(
     assert "1 of 2 images looked at" in said.out
     assert "a.png cannot be read as an image" in said.err
     assert relative(tmp_path / "out") == [f"sub/b{suffix}" for suffix in SUFFIXES]
-    look(tmp_path, monkeypatch, input=str(tmp_path / "in" / "sub"), count=1)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +79,7 @@ def test_images_that_cannot_be_read_are_named_and_the_rest_goes_on(
         ({"points": [[0, 96]]}, r"Give \[y,x\], from \[0,0\] to \[63,95\]"),
         (
             {"channels": [16]},
-            r"channels: 16; branches\.channel\.attention has the channels 0 to 15",
+            r"channels: 16; branches\.channel\.attention has .* 0 to 15\.",
         ),
         ({"pam": False}, r"no attention to look at"),
         ({"output": "/proc/self"}, "output=/proc/self cannot be written"),
