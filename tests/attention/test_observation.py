@@ -11,7 +11,7 @@ from danet_lightning.attention.observation import (
     position_of,
 )
 from danet_lightning.errors import RequestError
-from danet_lightning.models import dilated_resnet
+from danet_lightning.models import PositionAttention, dilated_resnet
 from danet_lightning.models.maps import ChannelMap, PositionMap
 
 
@@ -37,10 +37,18 @@ def test_maps_are_those_of_the_formulas() -> None:
     torch.testing.assert_close(channel.after, channel.before + 3 * mixed, rtol=1e-3, atol=1e-4)
 
 
-def test_switched_off_is_gamma_at_zero_and_leaves_the_network_as_it_was() -> None:
+@pytest.mark.parametrize("in_backbone", [False, True])
+def test_switched_off_is_gamma_at_zero_and_leaves_the_network_as_it_was(in_backbone: bool) -> None:
     seg, pixels = segmenter(), image()
+    if in_backbone:
+        inner = PositionAttention(64, gamma_init=3.0).eval()
+        seg.net.backbone.fourth = nn.Sequential(seg.net.backbone.fourth, inner)
     before = seg.segment(pixels).numpy()
+    passes = []
+    seg.net.backbone.third.register_forward_hook(lambda *_: passes.append(1))
     seen = observe(seg, pixels)
+    # once for all, unless what is switched off lies within
+    assert (len(seen.branches), len(passes)) == ((3, 2) if in_backbone else (2, 1))
     np.testing.assert_array_equal(seen.prediction, before)
     np.testing.assert_array_equal(seg.segment(pixels).numpy(), before)
     for branch in seen.branches:

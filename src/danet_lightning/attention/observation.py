@@ -4,7 +4,7 @@ K: classes, C: channels of the features, H, W: size of the image that the networ
 of the features, N = h * w positions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -113,25 +113,32 @@ def observe(
         RequestError: The network has no map to tell, or is one that is not described by `Mapped`.
     """
     modules = mapped_modules(segmenter.net)
+    backbone = getattr(segmenter.net, "backbone", segmenter.net)
     given = image.shape[:2]
     image, label = _reduced(image, label, max_pixels)
-    with _recorded(modules) as records:
+    with _recorded([backbone, *modules.values()]) as calls:
         prediction = _predict(segmenter, image)
     branches = []
-    for name, (before, after) in records.items():
-        module, gamma = modules[name], getattr(modules[name], "gamma", None)
+    for name, module in modules.items():
+        if not calls[module]:
+            continue
+        before, after = calls[module][-1]
         if before.shape != after.shape:
             raise RequestError(
                 f"{name}: it turns features of {tuple(before.shape)} into {tuple(after.shape)}. A "
                 "module with an attention_map adds to its input, and keeps the shape."
             )
-        with _switched_off(module):
+        answers: dict[nn.Module, Callable[[Any], Any]] = {module: lambda x: x}
+        if len(calls[backbone]) == 1 and module not in backbone.modules():
+            # most of the work of a pass, and the same in all
+            answers[backbone] = lambda _: calls[backbone][0][1]
+        with _answering(answers):
             without = _predict(segmenter, image)
         branches.append(
             Branch(
                 name,
                 module.attention_map(before),
-                None if gamma is None else float(gamma),
+                float(module.gamma) if hasattr(module, "gamma") else None,
                 before[0].float().cpu(),
                 after[0].float().cpu(),
                 without,
@@ -179,30 +186,32 @@ def _predict(segmenter: Segmenter, image: Pixels) -> Pixels:
 
 
 @contextmanager
-def _recorded(modules: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """Keep the input and the output of each module; of one that runs twice, the last ones."""
-    records: dict[str, tuple[Tensor, Tensor]] = {}
+def _recorded(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, list[Any]]]:
+    """Keep (input, output) of each call of the modules."""
+    calls: dict[nn.Module, list[Any]] = {module: [] for module in modules}
     handles = [
         module.register_forward_hook(
-            lambda _, inputs, output, name=name: records.update({name: (inputs[0], output)})
+            lambda module, inputs, output: calls[module].append((inputs[0], output))
         )
-        for name, module in modules.items()
+        for module in modules
     ]
     try:
-        yield records
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
 
 
 @contextmanager
-def _switched_off(module: nn.Module) -> Iterator[None]:
-    """Let a module pass its input on, as with gamma at 0."""
-    handle = module.register_forward_hook(lambda _, inputs, output: inputs[0])
+def _answering(answers: Mapping[nn.Module, Callable[[Any], Any]]) -> Iterator[None]:
+    """Let modules give these answers, without any work of their own."""
+    for module, answer in answers.items():
+        module.forward = answer  # of the object; that of its class comes back
     try:
         yield
     finally:
-        handle.remove()
+        for module in answers:
+            del module.forward
 
 
 def _reduced(image: Pixels, label: Pixels | None, max_pixels: int) -> tuple[Pixels, Pixels | None]:
