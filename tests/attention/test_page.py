@@ -177,11 +177,10 @@ def test_a_map_too_large_for_the_page_is_pooled(browser: Browser, tmp_path: Path
     seen = observe(segmenter(cam=False), image())
     whole = seen.branches[0].map
     assert isinstance(whole, PositionMap)
-    bytes_ = N * 8 * 2 * 4  # N queries and keys of 8 channels in float32
-    assert [pooling(whole, size / 1e6) for size in (bytes_, bytes_ - 1, bytes_ / 4, 0.1)] == [
-        1, 2, 2, 12,
-    ]  # fmt: skip
-    text = page(seen, "a", CLASSES, PALETTE, (0, 0), megabytes=bytes_ / 4e6)
+    each = 8 * 2 * 4  # bytes of a query and a key of 8 channels in float32
+    limits = (N * each, N * each - 1, N * each / 4, 1)
+    assert [pooling(whole.size, each, limit) for limit in limits] == [1, 2, 2, 12]
+    text = page(seen, "a", CLASSES, PALETTE, (0, 0), megabytes=N * each / 4e6)
     assert "averages over 2 × 2 of the network's" in " ".join(text.split())
     assert "This network has no map of channel attention." in text
     path = tmp_path / "a.html"

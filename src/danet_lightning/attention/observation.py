@@ -20,6 +20,8 @@ from danet_lightning.errors import RequestError
 from danet_lightning.models.maps import ChannelMap, Mapped, PositionMap
 from danet_lightning.models.segmenter import Segmenter, normalize
 
+TITLES = {PositionMap: "Position attention", ChannelMap: "Channel attention"}
+
 
 @dataclass(frozen=True, eq=False)
 class Branch:
@@ -44,7 +46,7 @@ class Branch:
     @property
     def title(self) -> str:
         """What a reader calls it."""
-        return "Position attention" if isinstance(self.map, PositionMap) else "Channel attention"
+        return TITLES[type(self.map)]
 
     @property
     def effect(self) -> float:

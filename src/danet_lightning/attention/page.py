@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from danet_lightning.attention.observation import Branch, Observation, at_positions
+from danet_lightning.attention.observation import TITLES, Branch, Observation, at_positions
 from danet_lightning.data.base import IGNORE, Pixels
 from danet_lightning.models.maps import ChannelMap, PositionMap, pool
 from danet_lightning.pictures.masks import Palette, colorize
@@ -64,14 +64,7 @@ def page(
         without={
             branch.name: _without(branch, observation, palette) for branch in observation.branches
         },
-        missing=[
-            title
-            for title, kind in (
-                ("position attention", PositionMap),
-                ("channel attention", ChannelMap),
-            )
-            if not any(isinstance(branch.map, kind) for branch in observation.branches)
-        ],
+        missing=set(TITLES.values()) - {branch.title for branch in observation.branches},
         legend=[
             (names[index], palette[index]) for index in observation.present() if index != IGNORE
         ],
@@ -101,13 +94,15 @@ def color_ramp() -> NDArray[np.uint8]:
     return ramp
 
 
-def pooling(map_: PositionMap, megabytes: float) -> int:
-    """The least factor by which a map has to be pooled, so that queries and keys fit."""
-    (height, width), depth = map_.size, map_.query.shape[0]
-    sizes = ((f, -(-height // f) * -(-width // f) * depth * 8) for f in count(1))
+def pooling(size: tuple[int, int], position_bytes: int, limit: float) -> int:
+    """The least factor by which features of (h, w) have to be pooled, so that they fit a limit."""
+    height, width = size
     return next(
-        f for f, size in sizes if size <= megabytes * 1e6 or f >= max(height, width)
-    )  # one position at least
+        factor
+        for factor in count(1)
+        if -(-height // factor) * -(-width // factor) * position_bytes <= limit
+        or factor >= max(size)
+    )
 
 
 def _part(branch: Branch, observation: Observation, megabytes: float) -> dict[str, Any]:
@@ -120,7 +115,7 @@ def _part(branch: Branch, observation: Observation, megabytes: float) -> dict[st
 def _position_part(
     whole: PositionMap, observation: Observation, megabytes: float
 ) -> dict[str, Any]:
-    factor = pooling(whole, megabytes)
+    factor = pooling(whole.size, 8 * whole.query.shape[0], megabytes * 1e6)  # both in float32
     pooled = whole.pooled(factor)
     return {
         "kind": "position",
@@ -143,8 +138,7 @@ def _position_part(
 
 def _channel_part(map_: ChannelMap, branch: Branch) -> dict[str, Any]:
     channels, height, width = branch.before.shape
-    sizes = ((f, 2 * channels * -(-height // f) * -(-width // f)) for f in count(1))
-    factor = next(f for f, size in sizes if size <= FEATURE_BYTES or f >= max(height, width))
+    factor = pooling((height, width), 2 * channels, FEATURE_BYTES)  # both in 8 bits
     before, after = pool(branch.before, factor), pool(branch.after, factor)  # (C, h, w)
     both = np.stack([before.numpy(), after.numpy()])
     low, high = both.min((0, 2, 3)), both.max((0, 2, 3))  # (C,), one scale for the two of a channel

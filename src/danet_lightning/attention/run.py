@@ -91,7 +91,9 @@ def _of_split(config: DictConfig, content: dict[str, Any]) -> list[Picture]:
             f"{facts['classes']}; look at the data set it was trained on."
         )
     data.require_split(config.split)
-    source = data.pairs(config.split).source
+    source, problems, _ = data.pairs(config.split)
+    if problems:
+        raise problems[0]
     folder = expanded(config.output)
     return [
         Picture(name, folder / name, lambda index=index: source.read(index))  # type: ignore[misc]
