@@ -10,6 +10,7 @@ VERBS = {
     "train": "fit a network, then evaluate its best checkpoint",
     "evaluate": "measure a checkpoint on a split of a data set",
     "predict": "segment images into index PNGs and overlays",
+    "attention": "look into a checkpoint: what each pixel and channel of an image attends to",
     "check": "read every file of a data set, and report what is wrong with it",
     "prepare": "download, verify and unpack a data set",
     "convert": "turn the authors' or MMSegmentation's weights into a checkpoint",

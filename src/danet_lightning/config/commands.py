@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
@@ -46,6 +47,7 @@ Nodes = dict[str, Node]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
+Point = tuple[NonNegativeInt, NonNegativeInt]  # row and column of a pixel
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
 UNIONS = (Union, UnionType)
 
@@ -125,6 +127,25 @@ class PredictConfig(DataConfig):
     device: str
     devices: PositiveInt
     opacity: Annotated[float, Field(ge=0, le=1)]
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass
+class AttentionConfig(DataConfig):
+    """The top level of `attention`."""
+
+    leaves_folder = False
+    ckpt_path: Checkpoint
+    input: str | None
+    output: str
+    split: Literal["train", "val", "test"]
+    dataset: dict[str, Any]
+    count: PositiveInt | None
+    points: tuple[Point, ...] | None
+    channels: tuple[NonNegativeInt, ...] | None
+    max_pixels: PositiveInt
+    page_megabytes: PositiveFloat
+    device: str
     trusted: tuple[str, ...] = ()
 
 
@@ -239,7 +260,7 @@ def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
     """The rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
-    if form is PredictConfig and bool(config.get("input")) == bool(dataset):
+    if form in (PredictConfig, AttentionConfig) and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
         yield (

@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from danet_lightning.errors import checked
+from danet_lightning.models.maps import ChannelMap, PositionMap
 
 # Queries that meet all keys at once. At N = 9216, C = 512 on 2 cores, forward and backward take
 # 2.5 s with blocks of 32, 1.7 s from 256 to 512 and 2.1 s with 2304: few rows starve the matrix
@@ -57,6 +58,10 @@ class PositionAttention(nn.Module):
         context = attend(query, key, value).reshape(x.shape)  # (B, C, H, W)
         return x + (self.gamma * context).to(x.dtype)
 
+    def attention_map(self, x: Tensor) -> PositionMap:
+        """The map of equation 1 for one image, (1, C, H, W)."""
+        return PositionMap(self.query(x)[0], self.key(x)[0])
+
 
 class ChannelAttention(nn.Module):
     """Channel attention module (CAM, section 3.3): every channel looks at every other one.
@@ -82,14 +87,21 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), equation 4."""
         channels = x.flatten(2)  # (B, C, N)
-        with torch.autocast(x.device.type, enabled=False):
-            exact = channels.to(_at_least_float32(x))
+        weights = self._weights(channels)  # (B, C, C)
+        context = (weights.to(x.dtype) @ channels).view_as(x)  # (B, C, H, W)
+        return x + (self.gamma * context).to(x.dtype)
+
+    def attention_map(self, x: Tensor) -> ChannelMap:
+        """The map of equation 3 for one image, (1, C, H, W)."""
+        return ChannelMap(self._weights(x.flatten(2))[0])
+
+    def _weights(self, channels: Tensor) -> Tensor:
+        with torch.autocast(channels.device.type, enabled=False):
+            exact = channels.to(_at_least_float32(channels))
             energy = exact @ exact.transpose(1, 2)  # (B, C, C)
             if self.variant == "official":
                 energy = energy.amax(-1, keepdim=True) - energy
-            weights = energy.softmax(-1)
-        context = (weights.to(x.dtype) @ channels).view_as(x)  # (B, C, H, W)
-        return x + (self.gamma * context).to(x.dtype)
+            return energy.softmax(-1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
