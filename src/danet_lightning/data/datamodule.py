@@ -96,7 +96,7 @@ class SegmentationDataModule(LightningDataModule):
         return self._digests[split]
 
     def fingerprints(self) -> dict[str, str]:
-        """Tell each split that was digested so far by one short text: the same for the same data."""
+        """Tell each split that was digested so far by a short text, the same for the same data."""
         return {
             split: hashlib.blake2b(found.numpy().tobytes(), digest_size=8).hexdigest()
             for split, found in self._digests.items()

@@ -51,7 +51,7 @@ class TrainingLoader(SegmentationLoader):
         self._steps_sampler = sampler
         self._batches_a_step = sampler.batch_size_per_process // batch_size
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches, end = super().__iter__(), object()
         while True:
             begin = time.perf_counter()
