@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
@@ -159,6 +160,19 @@ class PrepareConfig(DataConfig):
     dataset: Node
     root: str | None
     archives: str | None
+
+
+@dataclass
+class ReportConfig(CommandConfig):
+    """The top level of `report`."""
+
+    leaves_folder = False
+    runs: Annotated[tuple[str, ...], BeforeValidator(_list_of_one)]
+    output: str
+    baseline: str | None
+    images: NonNegativeInt
+    device: str
+    trusted: tuple[str, ...] = ()
 
 
 def text_keys(form: type[CommandConfig]) -> set[str]:

@@ -4,6 +4,8 @@ import resource
 import statistics
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -71,9 +73,20 @@ class Meter:
         return {**medians, "peak_memory_gib": peak_memory(device)}
 
 
+def begin_peak(device: torch.device) -> None:
+    """Forget the most memory so far, where that is possible: a sweep runs many in one process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux
+
+
 def peak_memory(device: torch.device) -> float:
-    """The most memory that this process has held so far, in GiB: of its GPU, else of its own."""
+    """Return the most memory in GiB that this process had at once: of its GPU, else of its own."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 2**10  # bytes on a Mac, KiB elsewhere
+    with suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 2**20  # kB
+    unit = 1 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

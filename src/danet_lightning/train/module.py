@@ -20,7 +20,7 @@ from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.models.segmenter import EvaluationProtocol, normalize
 from danet_lightning.train.losses import labelled_pixels
-from danet_lightning.train.meter import Meter
+from danet_lightning.train.meter import Meter, begin_peak
 
 
 class SegmentationModule(EvaluationModule):
@@ -80,6 +80,10 @@ class SegmentationModule(EvaluationModule):
         """Share batch statistics between GPUs, as the paper does; on CPU it does not exist."""
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
+
+    def on_fit_start(self) -> None:
+        """Begin to measure the memory."""
+        begin_peak(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Begin to measure, here and after each validation."""
