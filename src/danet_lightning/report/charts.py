@@ -42,7 +42,7 @@ def scores(groups: Sequence[Group]) -> Figure:
         figure, axes = _figure(9, 0.9 + 0.34 * len(groups))
         for place, group in enumerate(reversed(groups)):
             color = style(len(groups) - 1 - place)["color"]
-            values = [run.miou for run in group.scored]
+            values = [run.miou or 0.0 for run in group.scored]
             axes.plot(values, [place] * len(values), "o", color=color, alpha=0.6, markersize=5)
             if found := group.spread():
                 axes.plot([found.mean] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5)

@@ -96,9 +96,7 @@ def _figures(
     figures["curves"] = charts.curves(shown, CURVES)
     compared = [group for group in shown if group is not baseline and group.scored]
     if compared and classes and baseline.scored:
-        rows = [
-            [_class_difference(group, baseline, name) for group in compared] for name in classes
-        ]
+        rows = [[_difference(group, baseline, name) for group in compared] for name in classes]
         names = [group.name for group in compared]
         figures["classes"] = charts.class_differences(rows, classes, names)
     return {name: figure and charts.picture(figure) for name, figure in figures.items()}
