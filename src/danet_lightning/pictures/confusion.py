@@ -3,6 +3,8 @@
 C: classes. Rows of a matrix are labels, columns predictions.
 """
 
+import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +96,18 @@ def worst_confusions(
         for row, column in pairs
         if wrong[row, column] > 0
     ]
+
+
+def rendered(figure: "Figure", kind: str, **options: Any) -> bytes:
+    """Return a figure as the content of a file, a png or svg.
+
+    Silently where the font lacks a sign: of a name in Chinese a PNG shows boxes, an SVG the name.
+    """
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(content, format=kind, **options)
+    return content.getvalue()
 
 
 def label_text(name: str) -> str:

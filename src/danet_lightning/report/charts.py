@@ -4,7 +4,6 @@ G: groups, C: classes.
 """
 
 import base64
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from danet_lightning.pictures.confusion import label_text
+from danet_lightning.pictures.confusion import label_text, rendered
 from danet_lightning.runs.grouping import Group
 from danet_lightning.runs.reading import Series
 
@@ -30,10 +29,9 @@ Curve = list[tuple[float, float, float, float]]  # step, mean, lowest, highest
 
 def picture(figure: Figure) -> str:
     """Return a figure as the address of an image that holds it."""
-    text = io.BytesIO()
     with rc_context(SVG):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(text.getvalue()).decode()}"
+        content = rendered(figure, "svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
 
 
 def scores(groups: Sequence[Group]) -> Figure:

@@ -114,7 +114,8 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in known:
         groups.setdefault(tuple(shown(run.config, key) for key in keys), []).append(run)
-    naming = _naming(keys, list(groups), {key for run in known for key in run.typed})
+    typed = list(dict.fromkeys(key for run in known for key in run.typed))
+    naming = _naming(keys, list(groups), typed)
     made = []
     for values, members in groups.items():
         own = dict(zip(keys, values, strict=True))
@@ -157,12 +158,14 @@ def shown(config: Mapping[str, Any], key: str) -> str:
     return json.dumps(value, ensure_ascii=False, default=str).replace(" ", "")
 
 
-def _naming(keys: Sequence[str], groups: Sequence[tuple[str, ...]], typed: set[str]) -> list[str]:
-    """The fewest keys that tell the groups apart: what was typed first, then the least deep."""
+def _naming(
+    keys: Sequence[str], groups: Sequence[tuple[str, ...]], typed: Sequence[str]
+) -> list[str]:
+    """A few keys that tell the groups apart: in the order they were typed, then the least deep."""
 
-    def order(key: str) -> tuple[bool, int]:
-        is_typed = any(key == each or key.startswith(f"{each}.") for each in typed)
-        return not is_typed, key.count(".")
+    def order(key: str) -> tuple[int, int]:
+        places = [n for n, each in enumerate(typed) if f"{key}.".startswith(f"{each}.")]
+        return (places or [len(typed)])[0], key.count(".")
 
     chosen: list[str] = []
     for key in sorted(keys, key=order):

@@ -20,7 +20,7 @@ from typing_extensions import override
 from danet_lightning.disk.progress import bar
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.evaluate.metrics import class_iou
-from danet_lightning.pictures.confusion import class_bars, confusion_figure
+from danet_lightning.pictures.confusion import class_bars, confusion_figure, rendered
 from danet_lightning.pictures.curves import curves
 from danet_lightning.pictures.masks import contact_sheet, strip
 from danet_lightning.train.metrics_file import MetricsFile
@@ -176,7 +176,7 @@ class Pictures(Callback):
             ("confusion", confusion_figure(matrix.numpy(), pl_module.classes)),
             ("classes", class_bars(iou, pl_module.classes)),
         ):
-            picture = drawn(figure)
+            picture = Image.open(io.BytesIO(rendered(figure, "png"))).convert("RGB")
             path = self.run_dir / f"{name}.png"
             write_atomically(path, lambda file, it=picture: it.save(file, "PNG"))  # type: ignore[misc]
             self._track(trainer, f"val/{name}", picture)
@@ -206,10 +206,3 @@ class Pictures(Callback):
 def pixels(tensor: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """Any small-integer tensor as uint8 on the CPU."""
     return tensor.cpu().numpy().astype(np.uint8)
-
-
-def drawn(figure: Any) -> Image.Image:
-    """Render a matplotlib figure."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return Image.open(content).convert("RGB")
