@@ -66,7 +66,7 @@ def curves(groups: Sequence[Group], metrics: Mapping[str, str]) -> Figure | None
     if not kept:
         return None
     with rc_context(SVG):
-        figure = Figure(figsize=(9, 2.9 * len(kept) + 0.22 * len(groups)), layout="constrained")
+        figure = Figure(figsize=(9, 2.7 * len(kept) + 0.16 * len(groups)), layout="constrained")
         rows = figure.subplots(len(kept), sharex=True, squeeze=False)[:, 0]
         for axes, key in zip(rows, kept, strict=True):
             for number, (group, points) in enumerate(zip(groups, found[key], strict=True)):
@@ -75,7 +75,7 @@ def curves(groups: Sequence[Group], metrics: Mapping[str, str]) -> Figure | None
             axes.grid(alpha=0.3)
         rows[-1].set_xlabel("optimizer step")
         lines, names = rows[0].get_legend_handles_labels()
-        figure.legend(lines, names, loc="outside lower left", fontsize=9, frameon=False)
+        figure.legend(lines, names, loc="outside upper left", ncols=3, fontsize=9, frameon=False)
     return figure
 
 

@@ -18,6 +18,7 @@ from danet_lightning.runs.reading import Run
 SHOWN = 12  # groups in the pictures: more lines or columns could not be told apart
 CURVES = {
     "train/loss": "training loss",
+    "train/loss/fused": "of the prediction alone",
     "val/miou": "validation mIoU",
     "gamma/pam": "gamma of PAM",
     "gamma/cam": "gamma of CAM",
@@ -54,6 +55,7 @@ def render(
         summary=_summary(groups, runs),
         warnings=warnings(groups),
         groups=tables.group_table(groups, baseline),
+        costs=tables.cost_table(groups),
         classes=tables.class_table(shown, classes),
         keys=tables.key_table(shown),
         runs=tables.run_table(groups, others),

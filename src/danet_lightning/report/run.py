@@ -34,6 +34,7 @@ def report(config: DictConfig, run_dir: Path) -> None:
     classes = page.all_classes(groups)
     compared = {
         "Groups": tables.group_table(groups, baseline),
+        "Cost": tables.cost_table(groups),
         "IoU of the classes": tables.class_table(shown, classes),
         "Runs": tables.run_table(groups, others),
     }

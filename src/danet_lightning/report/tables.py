@@ -27,32 +27,42 @@ class Table(NamedTuple):
 COSTS = {
     "s / step": ("seconds_per_step", 3),
     "images / s": ("images_per_second", 1),
-    "waiting for data": ("data_share", 2),
+    "share waiting for data": ("data_share", 2),
     "peak memory, GiB": ("peak_memory_gib", 2),
 }
 
 
 def group_table(groups: Sequence[Group], baseline: Group) -> Table:
-    """Lay out one row a group: mIoU over seeds, the difference to the baseline, what it costs."""
+    """Lay out one row a group: scores over seeds, and the difference to the baseline."""
     header = ["group", "runs", "mIoU", "best", "against the baseline", "pixel accuracy"]
-    header += ["gamma PAM", "gamma CAM", "parameters, M", *COSTS]
+    header += ["gamma PAM", "gamma CAM"]
     rows = []
     for group in groups:
-        miou, best = group.spread(), group.best
+        best = group.best.miou if group.best else None
         against = None if group is baseline else difference(group, baseline)
-        parameters = group.spread("parameters")
         rows.append([
             Cell(printable(group.name) + (" (baseline)" if group is baseline else "")),
             Cell(count(group), len(group.scored)),
-            Cell(plus_minus(miou), miou and miou.mean),
-            Cell(number(best.miou if best else None), best.miou if best else None),
+            _cell(group.spread(), 4),
+            Cell(number(best), best),
             Cell("" if group is baseline else signed(against), against and against.spread.mean),
             _cell(group.spread("pixel_accuracy"), 4),
             *(_cell(group.gamma(branch), 3) for branch in ("pam", "cam")),
-            Cell(number(parameters and parameters.mean / 1e6, 2), parameters and parameters.mean),
-            *(_cell(group.cost(key), digits) for key, digits in COSTS.values()),
         ])  # fmt: skip
     return Table(header, rows)
+
+
+def cost_table(groups: Sequence[Group]) -> Table:
+    """Lay out one row a group: parameters, time and memory of its trainings."""
+    rows = []
+    for group in groups:
+        size = group.spread("parameters")
+        rows.append([
+            Cell(printable(group.name)),
+            Cell(number(size and size.mean / 1e6, 2), size and size.mean),
+            *(_cell(group.cost(key), digits) for key, digits in COSTS.values()),
+        ])  # fmt: skip
+    return Table(["group", "parameters, M", *COSTS], rows)
 
 
 def class_table(groups: Sequence[Group], classes: Sequence[str]) -> Table:
@@ -80,14 +90,14 @@ def run_table(groups: Sequence[Group], others: Sequence[Run]) -> Table:
     for run, name in pairs:
         state = f"{run.status}: {run.reason}" if run.reason else run.status
         machine = run.results.get("machine", {})
-        where = ", ".join(str(each) for each in machine.values())
+        where = f"{machine.get('device')} × {machine.get('processes')}, {machine.get('host')}"
         commit = str(run.results.get("git_commit") or "—")
         rows.append([
             Cell(printable(str(run.path))), Cell(printable(name)),
             Cell("—" if run.seed is None else printable(str(run.seed)), _float(run.seed)),
             Cell(printable(state)), Cell(number(run.miou), run.miou),
             Cell(printable(commit[:10] + ("+" if "+" in commit else ""))),
-            Cell(printable(where) or "—"),
+            Cell(printable(where) if machine else "—"),
         ])  # fmt: skip
     return Table(header, rows)
 
