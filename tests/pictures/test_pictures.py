@@ -1,9 +1,18 @@
+import io
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from danet_lightning.pictures.confusion import (
+    class_bars,
+    confusion_figure,
+    rendered,
+    row_shares,
+    worst_confusions,
+)
 from danet_lightning.pictures.curves import curves
 from danet_lightning.pictures.masks import colorize, contact_sheet, overlay, strip
 
@@ -173,3 +182,28 @@ def test_what_is_not_a_number_is_as_if_not_logged(tmp_path: Path) -> None:
         with Image.open(tmp_path / "curves.png") as picture:
             pictures.append(np.asarray(picture))
     np.testing.assert_array_equal(*pictures)
+
+
+def test_confusions_are_shares_of_a_label_and_the_worst_are_named() -> None:
+    matrix = np.array([[8, 2, 0], [6, 3, 1], [0, 0, 0]])
+    np.testing.assert_allclose(row_shares(matrix), [[0.8, 0.2, 0], [0.6, 0.3, 0.1], [0, 0, 0]])
+    assert worst_confusions(matrix, CLASSES) == [
+        ("road", "sky", 0.6), ("sky", "road", 0.2), ("road", "person", 0.1),
+    ]  # fmt: skip
+    assert worst_confusions(np.eye(3), CLASSES) == []
+
+
+@pytest.mark.parametrize("count", [1, 3, 171])
+def test_figures_of_any_number_of_classes_with_any_names(count: int) -> None:
+    """Names in which matplotlib would see a formula, signs that no font has, and long ones."""
+    odd = ["a$b_$c^", "路\x00\x1b[31m", "a name of more than twenty-four signs"]
+    classes = [f"{odd[number % 3]} {number}" for number in range(count)]
+    matrix = np.full((count, count), 3)
+    matrix[-1] = 0  # a class without a label
+    iou = [None, *np.linspace(0, 1, count - 1)]
+    for figure in (confusion_figure(matrix, classes), class_bars(iou, classes)):
+        svg = ET.fromstring(rendered(figure, "svg"))
+        assert float(svg.attrib["width"].removesuffix("pt")) > 150
+        with Image.open(io.BytesIO(rendered(figure, "png"))) as picture:
+            assert max(picture.size) < 5000
+            assert picture.convert("L").getextrema()[0] < 100  # there is ink
