@@ -1,7 +1,7 @@
 """What a composed config may say: the typed top level, and its nodes against their signatures."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import UnionType
@@ -17,8 +17,8 @@ from pydantic import (
 )
 
 from danet_lightning.config.ranges import Node, OptimizerNode, TrainerNode
-from danet_lightning.config.validation import node_problems
-from danet_lightning.errors import problem, unknown_key
+from danet_lightning.config.validation import find_target, node_problems
+from danet_lightning.errors import PASSING, PLACED, Mark, argument_types, problem, unknown_key
 
 
 def _existing(path: Path) -> Path:
@@ -56,8 +56,8 @@ STATED = {"trainer": TrainerNode, "optimizer": OptimizerNode}
 class CommandConfig:
     """The top level that every command shares."""
 
-    run_dir: str
-    sweep_dir: str
+    run_dir: Annotated[str, PASSING]
+    sweep_dir: Annotated[str, PLACED]  # a name of the time, by default
     leaves_folder = True  # of its own: without a type, so no key of the configuration
 
 
@@ -80,7 +80,7 @@ class TrainConfig(CommandConfig):
 
     seed: Seed
     batch_size: PositiveInt
-    ckpt_path: Resumed | None
+    ckpt_path: Annotated[Resumed | None, PASSING]
     init_from: Checkpoint | None
     dataset: Node
     augmentation: Node
@@ -94,7 +94,7 @@ class TrainConfig(CommandConfig):
     protocol: Node
     module: Node
     callbacks: Nodes
-    logger: Nodes
+    logger: Annotated[Nodes, PASSING]
     paired: dict[str, Any] | None = None  # an experiment's table, which its other values refer to
 
 
@@ -191,6 +191,31 @@ def open_keys(form: type[CommandConfig]) -> set[str]:
     return {key for key, hint in hints.items() if hint == dict[str, Any]}
 
 
+def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -> set[str]:
+    """Return the dotted keys of a plain config whose annotations carry one of such marks."""
+    nodes = [("", config, get_type_hints(form, include_extras=True))]
+    keys = set()
+    for above, node, types in nodes:  # which grows
+        keys |= {f"{above}{name}" for name, hint in types.items() if _has_mark(hint, marks)}
+        for name, child in node.items():
+            if isinstance(child, Mapping):
+                inner: dict[str, Any] = {}
+                if not above and name in STATED:
+                    inner = get_type_hints(STATED[name], include_extras=True)
+                elif "_target_" in child:
+                    inner = argument_types(find_target(child["_target_"]))[0]
+                nodes.append((f"{above}{name}.", child, inner))
+    return keys
+
+
+def _has_mark(annotation: Any, marks: Collection[Mark]) -> bool:
+    """Whether an annotation, or a part of a union, carries a mark."""
+    if any(mark in getattr(annotation, "__metadata__", ()) for mark in marks):
+        return True
+    is_union = get_origin(annotation) is not Annotated
+    return is_union and any(_has_mark(part, marks) for part in get_args(annotation))
+
+
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
     """Everything that is wrong with a resolved, plain config, by dotted key."""
     hints = get_type_hints(form, include_extras=True)
@@ -208,7 +233,7 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
 
 def _against_hint(key: str, hint: Any, value: Any) -> dict[str, str]:
     parts = {key: (hint, value)}
-    if hint == Nodes and isinstance(value, Mapping):
+    if Nodes in (hint, *get_args(hint)) and isinstance(value, Mapping):
         parts = {f"{key}.{name}": (Node, node) for name, node in value.items()}
     told = {name: _wrong(kind, part) for name, (kind, part) in parts.items()}
     return {name: text for name, text in told.items() if text}

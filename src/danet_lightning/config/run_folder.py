@@ -1,7 +1,8 @@
 """The folder of a run or a sweep: one of its own by default, and never that of another command."""
 
 import itertools
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -38,8 +39,13 @@ def chosen_folder(config: DictConfig, kind: Literal["run", "sweep"]) -> Folder:
 
 
 @contextmanager
-def occupied(folder: Folder) -> Iterator[Path]:
+def occupied(folder: Folder, records: Sequence[str] = ()) -> Iterator[Path]:
     """Make a folder, and keep other commands out of it until the end.
+
+    Args:
+        folder: Where a command writes.
+        records: What a request that is refused has left there; a new folder with nothing else is
+            removed.
 
     Yields:
         Its path, with a number behind it where commands have started in the same second.
@@ -48,6 +54,7 @@ def occupied(folder: Folder) -> Iterator[Path]:
         RequestError: A command is at work there, or in the folder of a point below it.
         OSError: It cannot be written.
     """
+    is_new = folder.is_dated or not folder.path.exists()
     path = _new(folder.path) if folder.is_dated else folder.path
     path.mkdir(parents=True, exist_ok=True)
     below = path.glob(f"*/**/{IN_USE}") if folder.kind == "sweep" else ()
@@ -66,6 +73,10 @@ def occupied(folder: Folder) -> Iterator[Path]:
             f"{key}: {place} is in use by {error}. Wait until that has ended, or choose another "
             f"{key}."
         ) from None
+    except SystemExit as end:
+        if end.code == 2 and is_new and {each.name for each in path.iterdir()} <= set(records):
+            shutil.rmtree(path)
+        raise
 
 
 def _new(path: Path) -> Path:

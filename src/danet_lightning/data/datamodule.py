@@ -26,7 +26,7 @@ from danet_lightning.data.samples.loader import (
 from danet_lightning.data.samples.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.samples.transforms import Augmentation
 from danet_lightning.disk.names import expanded
-from danet_lightning.errors import PASSING, RequestError, checked
+from danet_lightning.errors import PLACED, RequestError, checked
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +54,9 @@ class SegmentationDataModule(LightningDataModule):
         augmentation: Augmentation | None = None,
         batch_size: PositiveInt = 8,
         seed: NonNegativeInt = 0,
-        workers: Annotated[NonNegativeInt, PASSING] = 0,
-        cache: Annotated[Literal["none", "memmap"], PASSING] = "none",
-        cache_dir: Annotated[Annotated[str, Field(min_length=1)] | None, PASSING] = None,
+        workers: Annotated[NonNegativeInt, PLACED] = 0,
+        cache: Annotated[Literal["none", "memmap"], PLACED] = "none",
+        cache_dir: Annotated[Annotated[str, Field(min_length=1)] | None, PLACED] = None,
         validation_split: str = "val",
     ) -> None:
         super().__init__()
@@ -79,6 +79,17 @@ class SegmentationDataModule(LightningDataModule):
         """Build the caches in one process of each machine, while its others wait."""
         if self.cache == "memmap" and self.trainer is not None and self.trainer.state.fn:
             self.setup(self.trainer.state.fn.value)
+
+    def require(self) -> None:
+        """Look for the data, before weights are fetched and other processes started for it.
+
+        Raises:
+            RequestError: Files of a split that training reads are missing or wrong.
+        """
+        for split in ("train", self.validation_split):
+            self.dataset.require_split(split)
+            if problems := self.dataset.pairs(split).problems:
+                raise problems[0]
 
     def digests(self, split: str) -> Tensor:
         """Tell the images and labels of a split from others, as (N, 2) int64; see `digest`.

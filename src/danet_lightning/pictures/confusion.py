@@ -35,7 +35,7 @@ def confusion_figure(matrix: NDArray[Any], classes: Sequence[str]) -> "Figure":
     axes.set_yticks(range(len(names)), names, fontsize=small, parse_math=False)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    figure.colorbar(drawn, ax=axes, fraction=0.04, label="share of the label's pixels")
+    figure.colorbar(drawn, ax=axes, fraction=0.04, label="share of the label's pixels (numbers: %)")
     if len(classes) <= ANNOTATED:
         for row, column in np.argwhere(shares >= 0.005):
             share = shares[row, column]
