@@ -13,6 +13,7 @@ VERBS = {
     "attention": "look into a checkpoint: what each pixel and channel of an image attends to",
     "check": "read every file of a data set, and report what is wrong with it",
     "prepare": "download, verify and unpack a data set",
+    "report": "compare runs on one page: means over seeds, curves, classes, pictures",
     "convert": "turn the authors' or MMSegmentation's weights into a checkpoint",
 }
 USAGE = "danet <verb> key=value ...      danet <verb> --help explains one"

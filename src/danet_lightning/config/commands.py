@@ -181,6 +181,19 @@ class PrepareConfig(DataConfig):
     archives: str | None
 
 
+@dataclass
+class ReportConfig(CommandConfig):
+    """The top level of `report`."""
+
+    leaves_folder = False
+    runs: Annotated[tuple[str, ...], BeforeValidator(_list_of_one)]
+    output: str
+    baseline: str | None
+    images: NonNegativeInt
+    device: str
+    trusted: tuple[str, ...] = ()
+
+
 def text_keys(form: type[CommandConfig]) -> set[str]:
     """Return the keys at the top level of a command that take any text, such as paths."""
     hints = get_type_hints(form)

@@ -10,10 +10,8 @@ from typing import Any, Literal, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from danet_lightning.disk.claim import HeldError, claimed
+from danet_lightning.disk.claim import IN_USE, HeldError, claimed
 from danet_lightning.errors import RequestError
-
-CLAIM = ".in_use"  # in a folder while a command is at work there: which one, where, since when
 
 
 class Folder(NamedTuple):
@@ -59,10 +57,10 @@ def occupied(folder: Folder, records: Sequence[str] = ()) -> Iterator[Path]:
     is_new = folder.is_dated or not folder.path.exists()
     path = _new(folder.path) if folder.is_dated else folder.path
     path.mkdir(parents=True, exist_ok=True)
-    below = path.glob(f"*/**/{CLAIM}") if folder.kind == "sweep" else ()
+    below = path.glob(f"*/**/{IN_USE}") if folder.kind == "sweep" else ()
     place = path
     try:
-        with claimed(path / CLAIM):
+        with claimed(path / IN_USE):
             for claim in below:
                 place = claim.parent
                 with claimed(claim):
