@@ -133,8 +133,10 @@ class SegmentationModule(EvaluationModule):
             self._shares = []
 
     def _record_step(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:
-        step = self.trainer.global_step
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        step, trainer = self.trainer.global_step, self.trainer
+        steps_an_epoch = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = min(every, max(steps_an_epoch, 1))  # so that a short run has a curve as well
         if every == 0 or (step + 1) % every:
             return
         names = ["train/loss", *(f"train/loss/{name}" for name in terms)]
