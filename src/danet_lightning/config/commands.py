@@ -125,6 +125,7 @@ class PredictConfig(DataConfig):
     protocol: dict[str, Any]
     device: str
     devices: PositiveInt
+    max_side: PositiveInt | None
     opacity: Annotated[float, Field(ge=0, le=1)]
     trusted: tuple[str, ...] = ()
 
