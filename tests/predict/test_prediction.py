@@ -258,6 +258,12 @@ def test_masks_and_predictions_of_photos_are_not_segmented_again(tmp_path: Path)
     assert job.image.name == "b_overlay.png"  # what is given by itself is meant
 
 
+def test_a_file_that_is_no_image_is_a_wrong_request(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(RequestError, match=r"notes\.txt: no image, by its suffix and its first"):
+        plan(str(tmp_path / "notes.txt"), str(tmp_path / "out"))
+
+
 def test_a_folder_of_predictions_alone_is_told(tmp_path: Path) -> None:
     draw(tmp_path / "in" / "a.png")
     predict_images(strongest(), plan(str(tmp_path / "in"), str(tmp_path / "out"))[0], CPU)

@@ -44,13 +44,19 @@ def find_images(request: str) -> Found:
             brackets need no escaping. The Unicode form of a name does not matter.
 
     Raises:
-        RequestError: nothing was found; says what was looked for, and where.
+        RequestError: nothing was found, or a file that is no image was given; says what was looked
+            for, and where.
     """
     if not request.strip():
         raise RequestError("input is empty. Give an image, a folder, or a glob pattern in quotes.")
     path = stored_path(expanded(request))
     try:
         if path.is_file():
+            if looks(path) == "other":
+                raise RequestError(
+                    f"input={request}: no image, by its suffix and its first bytes. Give an image, "
+                    "a folder, or a glob pattern in quotes."
+                )
             return Found(path.parent, [Path(path.name)], [], Counter())
     except OSError as error:
         raise RequestError(f"input={request}: {error.strerror}.") from error
