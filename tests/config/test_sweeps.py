@@ -14,14 +14,13 @@ import pytest
 import torch
 from commands import danet
 from hydra.core.hydra_config import HydraConfig
-from launching import launch_train
+from launching import check_command_line, launch_train
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from trainings import QUICK, TINY
 
 from danet_lightning.checkpoints.metadata import config_hash
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import check_command_line
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.processes import launching as processes
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from commands import danet
 from hydra.core.hydra_config import HydraConfig
+from launching import check_command_line
 from lightning import Trainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
@@ -27,7 +28,7 @@ from trainings import EVERY_STEP, TINY, killed_at, same_runs
 
 from danet_lightning.config.building import run_errors
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import check_command_line, conf_dir
+from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
 from danet_lightning.config.trainer import refuse_unsupported
 from danet_lightning.errors import RequestError

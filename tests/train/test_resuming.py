@@ -24,10 +24,9 @@ from danet_lightning.data.samples.loader import TrainingLoader
 from danet_lightning.data.samples.sampler import EpochSampler
 from danet_lightning.errors import RequestError
 from danet_lightning.models import DANet
-from danet_lightning.train.initialization import initialize
 from danet_lightning.train.metrics_file import MetricsFile
 from danet_lightning.train.resuming import find, refuse_differences, refuse_other_data
-from danet_lightning.train.run import precision
+from danet_lightning.train.run import initialize, precision
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -88,11 +87,11 @@ def added(argument: str, nodes: Collection[str]) -> str:
     return f"++{argument}" if dot and node in nodes else argument
 
 
-def insert(*overrides: str) -> None:
-    """Add overrides to the command line, beside its own: argparse wants them together."""
-    given = command_line_parser().parse_args().overrides
-    place = len(sys.argv) - sys.argv[::-1].index(given[-1]) if given else len(sys.argv)
-    sys.argv[place:place] = overrides
+def inserted(arguments: Sequence[str], override: str) -> list[str]:
+    """Add an override to a command line, beside its own: argparse wants them together."""
+    given = command_line_parser().parse_args(arguments).overrides
+    place = len(arguments) - arguments[::-1].index(given[-1]) if given else len(arguments)
+    return [*arguments[:place], override, *arguments[place:]]
 
 
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -104,9 +103,9 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
-def fixed() -> set[str]:
-    """The overrides of the command line that are not swept, as a sweeper hands them to its jobs."""
-    given = OverridesParser.create().parse_overrides(command_line_parser().parse_args().overrides)
+def fixed(overrides: Sequence[str]) -> set[str]:
+    """The overrides of a sweep that are not swept, as a sweeper hands them to its jobs."""
+    given = OverridesParser.create().parse_overrides(list(overrides))
     kept = [each for each in given if not each.is_sweep_override()]
     return {f"{each.get_key_element()}={each.get_value_element_as_str()}" for each in kept}
 

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from danet_lightning.config.explanation import explain
-from danet_lightning.config.overrides import fixed, quoted
+from danet_lightning.config.overrides import fixed
 from danet_lightning.disk.writing import writing
 from danet_lightning.errors import RequestError, RunError
 
@@ -57,20 +57,14 @@ def score(run_dir: Path) -> Any:
     return json.loads(results.read_text())["miou"] if results.is_file() else None
 
 
-def repetition(name: str, folder: Path) -> list[str]:
-    """The command that runs this sweep again, in the same folder."""
-    given = any(each.startswith(("sweep_dir=", "hydra.sweep.dir=")) for each in sys.argv)
-    stays = [] if given else [f"sweep_dir={quoted(str(folder))}"]
-    return ["python", "-m", f"danet_lightning.{name}", *sys.argv[1:], *stays]
-
-
 @contextmanager
-def sweep(folder: Path, command: Sequence[str]) -> Iterator[None]:
+def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Iterator[None]:
     """Run a sweep to its end, name the points that failed, and end the process with their code.
 
     Args:
         folder: of the sweep.
         command: what runs it again.
+        overrides: of its command line.
     """
     for note in folder.rglob(NOTE):  # of an earlier start
         note.unlink()
@@ -87,7 +81,7 @@ def sweep(folder: Path, command: Sequence[str]) -> Iterator[None]:
     if not notes:
         return
     print(f"{len(notes)} of the sweep's points failed:", file=sys.stderr)
-    common = fixed()
+    common = fixed(overrides)
     for run_dir, note in sorted(notes.items()):
         swept = " ".join(each for each in note["overrides"] if each not in common)
         print(f"  {run_dir}  {swept}  {note['reason'].splitlines()[0]}", file=sys.stderr)
