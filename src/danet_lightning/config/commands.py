@@ -43,6 +43,7 @@ def _list_of_one(value: Any) -> Any:
 
 
 Nodes = dict[str, Node]
+Recipe = dict[str, Any] | None  # what a data set brings along for training
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
@@ -64,12 +65,12 @@ class CommandConfig:
 class DataConfig(CommandConfig):
     """The recipe that a data set brings along, to commands that do not train."""
 
-    augmentation: dict[str, Any] | None = None
-    data: dict[str, Any] | None = None
+    augmentation: Recipe = None
+    data: Recipe = None
     batch_size: PositiveInt | None = None
-    backbone: dict[str, Any] | None = None
-    optimizer: dict[str, Any] | None = None
-    trainer: dict[str, Any] | None = None
+    backbone: Recipe = None
+    optimizer: Recipe = None
+    trainer: Recipe = None
     head_lr_factor: PositiveFloat | None = None
 
 
@@ -188,7 +189,9 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
         elif field.default is MISSING:
             found[field.name] = "is missing"
     stated = dict(_against_ranges(config))
-    found |= {key: text for key, text in node_problems(config).items() if key not in stated}
+    # what a command passes over it need not import, either
+    used = {key: value for key, value in config.items() if hints.get(key) != Recipe}
+    found |= {key: text for key, text in node_problems(used).items() if key not in stated}
     found |= {key: text for key, text in stated.items() if text}
     return found | {key: text for key, text in _rules(config, form) if key not in found}
 

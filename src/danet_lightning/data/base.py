@@ -6,14 +6,16 @@ H, W: height and width of an image in pixels. Labels are train ids 0..C-1, and 2
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from danet_lightning.errors import PASSING, RequestError
+
+if TYPE_CHECKING:  # `check` and `prepare` do without torch: its import takes longer than they do
+    from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 Place = Annotated[str, PASSING]  # a folder; what is in it is compared by its content
@@ -30,8 +32,8 @@ def histogram(values: Pixels) -> NDArray[np.int64]:
 class Sample(TypedDict):
     """One image and its labels as tensors."""
 
-    image: Tensor  # (3, H, W) uint8, RGB
-    mask: Tensor  # (H, W) uint8, train ids and 255
+    image: "Tensor"  # (3, H, W) uint8, RGB
+    mask: "Tensor"  # (H, W) uint8, train ids and 255
     id: str  # empty for the sample that stands in for a process without images
 
 

@@ -15,11 +15,11 @@ from danet_lightning.data.files.black_and_white import look_for_black_and_white
 from danet_lightning.data.files.cache import cached
 from danet_lightning.data.files.digest import digests
 from danet_lightning.data.files.leakage import refuse_shared
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.data.samples.loader import (
     SegmentationLoader,
     TrainingLoader,
-    cores,
     start_worker,
 )
 from danet_lightning.data.samples.sampler import EpochSampler, EvaluationSampler

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.optimize import nnls
 
 from danet_lightning.models.segmenter import Segmenter
 from danet_lightning.predict.plan import Job
@@ -52,6 +51,8 @@ def costs(segmenter: Segmenter) -> NDArray[np.float64]:
         (3,) seconds: for each image, for each pixel, and for each pair of pixels, as attention
         compares them.
     """
+    from scipy.optimize import nnls  # only for what takes longer than its import
+
     segmenter.segment(_blank(PROBES[0]))  # the first forward pass takes longer than any other
     pixels: list[int] = []
     seconds: list[float] = []

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from danet_lightning.config.building import build, request_errors
 from danet_lightning.data.base import Archive, DataSet
-from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.disk.claim import HeldError, claimed
 from danet_lightning.disk.space import readable_size
 from danet_lightning.errors import RequestError
@@ -55,6 +54,8 @@ def complete(config: DictConfig, name: str) -> None:
             release.complete()
     release.report(name)
     if config.data.cache == "memmap":
+        from danet_lightning.data.datamodule import SegmentationDataModule  # of Lightning
+
         SegmentationDataModule(release.data_set(), **config.data).setup("fit")
 
 
