@@ -158,9 +158,11 @@ class PrepareConfig(DataConfig):
     """The top level of `prepare`."""
 
     leaves_folder = False
-    dataset: Node
+    dataset: Node | None
     root: str | None
     archives: str | None
+    labels: str | None
+    background: str | None
 
 
 def text_keys(form: type[CommandConfig]) -> set[str]:
@@ -220,6 +222,8 @@ def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
     """The rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
+    if form is PrepareConfig and (config.get("labels") is None) == (not dataset):
+        yield "dataset", "give the one to fetch (dataset=camvid), or labels=..., your own export"
     if form is PredictConfig and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):

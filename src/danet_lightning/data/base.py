@@ -60,6 +60,10 @@ class DataError(RequestError):
         self.files = tuple(files)
 
 
+class LeftOutError(DataError):
+    """Files that are left out as a person has asked for: to be told, and no error."""
+
+
 class Source(ABC):
     """Numbered images with their labels, unchanged from where they come from."""
 
@@ -95,13 +99,18 @@ class Pairs(NamedTuple):
 
     Attributes:
         source: Those that are complete.
-        problems: What is wrong with the others.
+        problems: What is wrong with the others, or why they are left out.
         published: How many there are as published; None: not known.
     """
 
     source: Source
     problems: Sequence[DataError] = ()
     published: int | None = None
+
+    @property
+    def errors(self) -> list[DataError]:
+        """The problems that keep the split from being used."""
+        return [problem for problem in self.problems if not isinstance(problem, LeftOutError)]
 
 
 class Archive(NamedTuple):
@@ -166,9 +175,10 @@ class DataSet(ABC):
             RequestError: The data set has no image files, or something is wrong with them.
         """
         self.require_split(split)
-        source, problems, _ = self.pairs(split)
-        if problems:
-            raise problems[0]
+        pairs = self.pairs(split)
+        source = pairs.source
+        if pairs.errors:
+            raise pairs.errors[0]
         if len(source) and not source.paths(0):
             raise RequestError(f"{type(self).__name__} has no image files that could be predicted.")
         return [(source.name(index), source.paths(index)[0]) for index in range(len(source))]

@@ -142,9 +142,12 @@ class SegmentationDataModule(LightningDataModule):
     def _new_source(self, split: str) -> Source:
         name = type(self.dataset).__name__
         self.dataset.require_split(split)
-        source, problems, published = self.dataset.pairs(split)
-        if problems:
-            raise problems[0]
+        pairs = self.dataset.pairs(split)
+        source, problems, published = pairs
+        if pairs.errors:
+            raise pairs.errors[0]
+        for problem in problems:
+            log.warning("%s: %s: %s", name, split, problem)
         if len(source) == 0:
             raise RequestError(
                 f"{name}: the split '{split}' holds no images. Put images into it or choose "
