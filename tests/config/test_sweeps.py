@@ -1,5 +1,6 @@
 """Sweeps: what fails, what is told of it, what runs again, and that every rank runs one config."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -115,6 +116,28 @@ def test_the_command_for_what_is_missing_keeps_the_folder(
     assert "failed" not in capfd.readouterr().err  # the note of the first start is gone
     (sweep_dir,) = (tmp_path / "sweeps").iterdir()
     assert points_of(sweep_dir) == ["0", "1", "2"]
+
+
+def test_a_sweep_ends_with_its_means_and_the_command_that_shows_more(
+    swept: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(config: DictConfig, run_dir: Path) -> None:
+        if config.seed == 2 and not config.model.pam:
+            raise RunError("the loss is nan")
+        results = {"miou": 0.1 * (1 + config.seed + config.model.pam), "class_iou": {}}
+        (run_dir / "results.json").write_text(json.dumps(results))
+
+    for given in (["seed=1,2", "model.pam=true,false"], ["seed=1"]):
+        monkeypatch.setattr(sys, "argv", ["danet", "-m", *given, "sweep_dir=my sweep", *QUIET])
+        with contextlib.suppress(SystemExit):
+            launch_train(train)
+        rows = {line.split("  ")[0]: line.split() for line in capfd.readouterr().out.splitlines()}
+        if len(given) == 2:
+            assert rows["model.pam=true"][1:4] == ["0.3500", "0.0707", "0.4000"]  # 0.3 and 0.4
+            assert rows["model.pam=false"][1:3] == ["0.2000", "—"]
+            assert rows["model.pam=false"][-3:] == ["1", "of", "2"]
+            assert "-0.1000 (1 seed)" in " ".join(rows["model.pam=false"])
+            assert "compare: danet report runs='my sweep'" in rows
 
 
 # ---- one configuration for all processes of a job
@@ -244,7 +267,7 @@ def test_two_ranks_of_four_points(folder: Path) -> None:
 def test_two_ranks_of_a_random_sweep(folder: Path, records: list[str]) -> None:
     done = danet(
         "train", "-m", *PAIR, "hydra/sweeper=optuna", "hydra/sweeper/sampler=random",
-        "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweeper.direction=maximize",
+        "hydra.sweeper.n_trials=2",
         "optimizer.lr=interval(0.001,0.01)", *records, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

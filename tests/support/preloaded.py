@@ -13,6 +13,7 @@ import danet_lightning.convert.run
 import danet_lightning.data.drawing
 import danet_lightning.predict.submission
 import danet_lightning.prepare.run
+import danet_lightning.report.run
 import danet_lightning.train.callbacks
 import danet_lightning.train.run
 import danet_lightning.train.wandb_logger

@@ -27,6 +27,7 @@ from danet_lightning.config.overrides import (
     compose_common,
     inserted,
     literal,
+    meant_key,
     points,
     quoted,
     unknown_keys,
@@ -91,7 +92,7 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         arguments = understood(sys.argv[1:], form)
         with checked_request(name, form, arguments) as request:
             if request.config is not None:
-                _run(request.config, request.folder, job)
+                _run(name, request.config, request.folder, job)
                 return
         main = hydra.main(str(conf_dir()), name, VERSION_BASE)(job)
         if request.folder is not None:
@@ -117,9 +118,12 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         refuse(error)
 
 
-def _run(config: DictConfig, chosen: Folder | None, job: Callable[[DictConfig], Any]) -> None:
+def _run(
+    name: str, config: DictConfig, chosen: Folder | None, job: Callable[[DictConfig], Any]
+) -> None:
     """Run a job in its folder, which is made and kept from others before Hydra writes there."""
-    with occupied(chosen) if chosen else nullcontext() as folder:
+    records = (".hydra", f"{name}.log")
+    with occupied(chosen, records) if chosen else nullcontext() as folder:
         if folder is not None:
             with read_write(config.hydra):
                 config.hydra.run.dir = str(folder)
@@ -225,7 +229,7 @@ def checked_request(
         RequestError: A composed config is wrong.
         HydraException: An override cannot be read or applied.
     """
-    args = command_line_parser().parse_args(arguments)
+    args, unknown = command_line_parser().parse_known_args(arguments)
     overrides = list(args.overrides)
     if args.help or args.hydra_help or args.info or args.shell_completion:
         yield Request(overrides)
@@ -252,6 +256,13 @@ def checked_request(
     before = HydraConfig.instance().cfg
     try:
         with hydra.initialize_config_dir(str(conf), name, VERSION_BASE):
+            if unknown:
+                word = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+                raise RequestError(
+                    f"{unknown[0]}: settings are written as key=value"
+                    f"{', here ' * bool(meant := meant_key(word, name))}{meant}; "
+                    f"danet {name} --help lists them."
+                )
             if args.multirun:
                 for job, swept in points(name, overrides):
                     _check_point(name, job, form, swept)

@@ -14,11 +14,17 @@ from hydra.core.override_parser.types import Override, OverrideType, Quote, Quot
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from danet_lightning.config.ranges import STATED
 from danet_lightning.disk.names import is_utf_8
-from danet_lightning.errors import RequestError, unknown_key
+from danet_lightning.errors import RequestError, problem, unknown_key
 from danet_lightning.processes.internals import command_line_parser
 
 BARE = re.compile(r"[\w/\\+.$%*@?|: -]*", re.ASCII)  # what Hydra's grammar reads without quotes
+OTHER_NAMES = {  # of other tools, too far from ours to be found by their letters
+    **{"gpus": "trainer.devices", "iterations": "trainer.max_steps", "iters": "trainer.max_steps"},
+    **{"wandb": "logger", "checkpoint": "ckpt_path", "weights": "init_from", "resume": "ckpt_path"},
+    **{"learning_rate": "optimizer.lr", "num_workers": "data.workers", "data_dir": "dataset.root"},
+}
 STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 
 
@@ -184,7 +190,12 @@ def unknown_keys(name: str, overrides: Sequence[str]) -> dict[str, str]:
             known = [name for name in node if not name.startswith("_")]
             addition = f" write +{each.input_line}" if "_target_" in node else ""
             meant = _dotted_key(part, plain)
-            if get_close_matches(part, known, cutoff=0.8) or not (addition or meant):
+            stated = STATED[above[:-1]].__annotations__ if above[:-1] in STATED else {}
+            if part in stated and (text := problem(stated[part], each.value())):
+                problems[key] = text
+            elif part in OTHER_NAMES and meant:
+                problems[key] = f"unknown key; did you mean {meant}?"
+            elif get_close_matches(part, known, cutoff=0.8) or not (addition or meant):
                 problems[key] = unknown_key(part, known)
             elif addition:
                 problems[key] = f"no file sets it;{addition}"
@@ -194,8 +205,17 @@ def unknown_keys(name: str, overrides: Sequence[str]) -> dict[str, str]:
     return problems
 
 
+def meant_key(word: str, name: str) -> str:
+    """Name the key of a config that a word probably means, with an equals sign; or nothing."""
+    plain: Any = OmegaConf.to_container(compose(name, []), resolve=False)
+    key = _dotted_key(word, plain)
+    return f"{key}=..." if key else ""
+
+
 def _dotted_key(word: str, plain: Mapping[str, Any]) -> str:
     """The key whose last word is the nearest to a word; empty when none is near."""
+    if word in OTHER_NAMES and OTHER_NAMES[word].partition(".")[0] in plain:
+        return OTHER_NAMES[word]
     keys: dict[str, str] = {}
 
     def walk(node: Mapping[str, Any], above: str) -> None:

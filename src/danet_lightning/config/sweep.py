@@ -15,10 +15,12 @@ from danet_lightning.config.explanation import explain
 from danet_lightning.config.overrides import fixed
 from danet_lightning.disk.writing import writing
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.runs import reading
+from danet_lightning.runs.grouping import grouped, warnings
+from danet_lightning.runs.overview import table
+from danet_lightning.runs.reading import NOTE
 
 log = logging.getLogger(__name__)
-
-NOTE = "failed.json"  # in a run folder: a launcher may run the point in another process, elsewhere
 
 
 class PointFailed(Exception):  # noqa: N818 - nothing to catch, but for the sweeper
@@ -59,7 +61,9 @@ def score(run_dir: Path) -> Any:
 
 @contextmanager
 def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Iterator[None]:
-    """Run a sweep to its end, name the points that failed, and end the process with their code.
+    """Run a sweep to its end, and tell its table of means and which of its points failed.
+
+    Where some did, the process ends with their code.
 
     Args:
         folder: of the sweep.
@@ -77,6 +81,7 @@ def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Ite
         if folder.is_dir():
             print(again, file=sys.stderr)
         raise
+    _compare(folder)
     notes = {note.parent: json.loads(note.read_text("utf-8")) for note in folder.rglob(NOTE)}
     if not notes:
         return
@@ -87,3 +92,12 @@ def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Ite
         print(f"  {run_dir}  {swept}  {note['reason'].splitlines()[0]}", file=sys.stderr)
     print(again, file=sys.stderr)
     sys.exit(max(note["code"] for note in notes.values()))
+
+
+def _compare(folder: Path) -> None:
+    """Print the means over seeds of what has a result, and the command that shows more."""
+    groups = grouped([reading.read(path) for path in reading.below(folder)])
+    if not any(group.scored for group in groups):
+        return
+    print(f"\n{table(groups)}", *warnings(groups), sep="\n")
+    print(f"compare: danet report runs={shlex.quote(str(folder))}")

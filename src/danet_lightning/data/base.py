@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from danet_lightning.errors import PASSING, RequestError
+from danet_lightning.errors import PLACED, RequestError
 
 if TYPE_CHECKING:  # `check` and `prepare` do without torch: its import takes longer than they do
     from torch import Tensor
 
 Pixels = NDArray[np.uint8]
-Place = Annotated[str, PASSING]  # a folder; what is in it is compared by its content
+Place = Annotated[str, PLACED]  # a folder; what is in it is compared by its content
 Triple = tuple[str, Path, Path]  # id, image and label
 
 IGNORE = 255  # pixels with this label count in no loss and no metric

@@ -14,7 +14,7 @@ from danet_lightning.data.files.own_masks import own_masks
 from danet_lightning.data.files.pairing import pair_by_name
 from danet_lightning.data.files.source import FileSource
 from danet_lightning.disk.names import expanded, stored_path
-from danet_lightning.errors import PASSING, RequestError, checked
+from danet_lightning.errors import PLACED, RequestError, checked
 
 LAYOUT = """\
 Your own images are expected as dataset.root/{train,val}/images/ and, by the same names, masks \
@@ -95,11 +95,11 @@ class Folder(DataSet):
         self,
         root: Place,
         classes: Names,
-        images: Annotated[Text, PASSING] = "{split}/images",
-        masks: Annotated[Text, PASSING] = "{split}/masks",
+        images: Annotated[Text, PLACED] = "{split}/images",
+        masks: Annotated[Text, PLACED] = "{split}/masks",
         image_suffix: str = "",
         mask_suffix: str = "",
-        list_file: Annotated[Text | None, PASSING] = None,
+        list_file: Annotated[Text | None, PLACED] = None,
         val_fraction: Fraction | None = None,
         split_seed: NonNegativeInt = 0,
         ids: Sequence[Id] | None = None,

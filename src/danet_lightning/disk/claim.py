@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+IN_USE = ".in_use"  # in a folder while a command is at work there: which one, where, since when
 PATIENCE = 3.0  # seconds for a process that was killed to be gone
 SETTLING = 1.0  # seconds after which, without locks, all see who took over last
 HELD: set[tuple[int, Path]] = set()  # process and file; opening it again would end the lock
@@ -74,6 +75,18 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
             if _is_at(path, descriptor):
                 path.unlink()
         os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a process holds a file, this one included; it may have ended a moment later."""
+    if (os.getpid(), path.resolve()) in HELD:
+        return True
+    try:
+        with path.open("rb") as file:
+            is_locked = _lock(file.fileno(), shared=True)
+    except OSError:  # there is none
+        return False
+    return _may_live(_read(path)) if is_locked is None else not is_locked
 
 
 def _take(path: Path) -> int | None:

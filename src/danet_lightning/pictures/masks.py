@@ -19,9 +19,10 @@ from danet_lightning.pictures.legend import INK, TEXT_SIZE, font, hatch, legend,
 Palette = Sequence[Sequence[int]]
 Opacity = Annotated[float, Field(ge=0, le=1)]
 
-PANEL = 480  # longer side of a panel in pixels: three fit side by side on a screen
+PANEL = 480  # longer side of a panel in pixels: four fit side by side on a wide screen
 GAP = 12
 NEAREST = Image.Resampling.NEAREST
+ERROR = (213, 94, 0)  # vermilion: apart from gray to color-blind eyes too
 
 
 def colorize(mask: NDArray[Any], palette: Palette) -> NDArray[np.uint8]:
@@ -113,14 +114,14 @@ def explained_overlay(
     return canvas
 
 
-def triptych(
+def strip(
     image: NDArray[np.uint8],
     label: NDArray[Any],
     prediction: NDArray[Any],
     palette: Palette,
     classes: Sequence[str],
 ) -> Image.Image:
-    """Image, label and prediction side by side, above a legend of the classes in them.
+    """Put image, label, prediction and errors side by side, above a legend of the classes in them.
 
     Small images are enlarged, large ones reduced. Ignored pixels are hatched; areas of classes
     that color-blind people would take for one another have outlines and numbers.
@@ -135,28 +136,56 @@ def triptych(
     Raises:
         ValueError: the three differ in size, or an index is not in the palette.
     """
-    _same_size(image, label)
-    _same_size(image, prediction)
-    size = _panel_size(image.shape[1], image.shape[0])
-    present = sorted({*np.unique(label).tolist(), *np.unique(prediction).tolist()})
-    numbered = look_alike(palette, present)
-    panels = {
-        "image": Image.fromarray(image).resize(size, Image.Resampling.LANCZOS),
-        "label": _mask_panel(label, palette, size, numbered),
-        "prediction": _mask_panel(prediction, palette, size, numbered),
-    }
+    drawn = panels(image, label, prediction, palette)
+    size = drawn["image"].size
     cell = max(size[0], 100)  # the titles need 100 pixels
-    width = 3 * cell + 4 * GAP
+    width = len(drawn) * cell + (len(drawn) + 1) * GAP
+    present = _present(label, prediction)
+    numbered = look_alike(palette, present)
     names = legend(present, palette, classes, width - 2 * GAP, numbered)
     top = GAP + TEXT_SIZE + GAP // 2
     canvas = Image.new("RGB", (width, top + size[1] + names.height + 2 * GAP), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, (title, panel) in enumerate(panels.items()):
+    for column, (title, panel) in enumerate(drawn.items()):
         left = GAP + column * (cell + GAP)
         draw.text((left, GAP + TEXT_SIZE), title, INK, font(), anchor="ls")
         canvas.paste(panel, (left, top))
     canvas.paste(names, (GAP, top + size[1] + GAP))
     return canvas
+
+
+def panels(
+    image: NDArray[np.uint8], label: NDArray[Any], prediction: NDArray[Any], palette: Palette
+) -> dict[str, Image.Image]:
+    """Draw image, label, prediction and errors, each by this name, in one size.
+
+    The errors are vermilion on the faded image.
+
+    Raises:
+        ValueError: the three differ in size, or an index is not in the palette.
+    """
+    _same_size(image, label)
+    _same_size(image, prediction)
+    size = _panel_size(image.shape[1], image.shape[0])
+    numbered = look_alike(palette, _present(label, prediction))
+    photo = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    errors = Image.blend(photo.convert("L").convert("RGB"), Image.new("RGB", size, "white"), 0.6)
+    for where, color in (
+        ((prediction != label) & (label != IGNORE), Image.new("RGB", size, ERROR)),
+        (label == IGNORE, hatch(size)),
+    ):
+        errors.paste(color, mask=Image.fromarray(where).resize(size, Image.Resampling.NEAREST))
+    return {
+        "image": photo,
+        "label": _mask_panel(label, palette, size, numbered),
+        "prediction": _mask_panel(prediction, palette, size, numbered),
+        "errors": errors,
+    }
+
+
+def _present(*masks: NDArray[Any]) -> list[int]:
+    """The values that any of the masks holds, sorted."""
+    return sorted({*np.concatenate([np.unique(mask) for mask in masks]).tolist()})
 
 
 def _same_size(image: NDArray[np.uint8], mask: NDArray[Any]) -> None:

@@ -1,5 +1,6 @@
 """Show a person how a run goes on: progress, curves, predictions."""
 
+import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,10 @@ from typing_extensions import override
 from danet_lightning.disk.progress import bar
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.errors import checked
+from danet_lightning.evaluate.metrics import class_iou
+from danet_lightning.pictures.confusion import class_bars, confusion_figure, rendered
 from danet_lightning.pictures.curves import curves
-from danet_lightning.pictures.masks import contact_sheet, triptych
+from danet_lightning.pictures.masks import contact_sheet, strip
 from danet_lightning.train.metrics_file import MetricsFile
 
 
@@ -100,10 +103,14 @@ class Progress(ProgressBar):
 
 
 class Pictures(Callback):
-    """Draw some validation samples as image / label / prediction, and the curves so far.
+    """Draw some validation samples as image / label / prediction / errors, and the curves so far.
+
+    An evaluation that is no part of a training, as the one at its end, is drawn as a confusion
+    matrix and as bars, one for the IoU of each class.
 
     Args:
-        run_dir: Folder of predictions.png and curves.png, written anew after each validation.
+        run_dir: Folder of predictions.png and curves.png, written anew after each validation, and
+            of confusion.png and classes.png, at the end.
         count: How many samples, evenly spread over the split.
     """
 
@@ -132,7 +139,7 @@ class Pictures(Callback):
             return
         facts: dict[str, Any] = pl_module.metadata  # type: ignore[assignment]
         self._panels.append(
-            triptych(
+            strip(
                 _pixels(batch["image"][0]).transpose(1, 2, 0),
                 _pixels(batch["mask"][0]),
                 _pixels(outputs[0]),
@@ -143,19 +150,42 @@ class Pictures(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._draw_classes(trainer, pl_module)
         if not self._panels:
             return
         sheet = contact_sheet(self._panels)
         write_atomically(self.run_dir / "predictions.png", lambda file: sheet.save(file, "PNG"))
-        if trainer.state.fn != "fit":
+        if trainer.state.fn == "fit":
+            self.on_fit_end(trainer, pl_module)
+            self._track(trainer, "val/predictions", sheet)
+
+    def _draw_classes(self, trainer: Trainer, pl_module: Any) -> None:
+        matrix = pl_module.confusion.compute().cpu()  # by all processes
+        if not trainer.is_global_zero:
             return
-        self.on_fit_end(trainer, pl_module)
+        iou = class_iou(matrix).tolist()
+        for name, figure in (
+            ("confusion", confusion_figure(matrix.numpy(), pl_module.classes)),
+            ("classes", class_bars(iou, pl_module.classes)),
+        ):
+            picture = Image.open(io.BytesIO(rendered(figure, "png"))).convert("RGB")
+            path = self.run_dir / f"{name}.png"
+            write_atomically(path, lambda file, it=picture: it.save(file, "PNG"))  # type: ignore[misc]
+            self._track(trainer, f"val/{name}", picture)
+
+    def _track(self, trainer: Trainer, key: str, picture: Image.Image) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("val/predictions", [sheet], step=trainer.global_step)
+                if trainer.state.fn == "fit":
+                    logger.log_image(key, [picture], step=trainer.global_step)
+                else:  # no row, by whose number a longer training would go on
+                    import wandb  # evaluate has no use for it
+
+                    logger.experiment.summary[key] = wandb.Image(picture)
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(
-                    "val/predictions", np.asarray(sheet), trainer.global_step, dataformats="HWC"
+                    key, np.asarray(picture), trainer.global_step, dataformats="HWC"
                 )
 
     @override

@@ -20,6 +20,7 @@ from danet_lightning.errors import RequestError, checked
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.models.segmenter import EvaluationProtocol, normalize
 from danet_lightning.train.losses import labelled_pixels
+from danet_lightning.train.meter import Meter, begin_peak
 
 
 def _comparing(loss: nn.Module) -> nn.Module:
@@ -79,12 +80,25 @@ class SegmentationModule(EvaluationModule):
         self.eta_min = eta_min
         self.decay_gamma = decay_gamma
         self.seed = seed
+        self.meter = Meter()
         self._shares: list[Tensor] = []  # labelled shares of the batches of this step
 
     def setup(self, stage: str) -> None:
         """Share batch statistics between GPUs, as the paper does; CPUs cannot."""
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
+
+    def on_fit_start(self) -> None:
+        """Begin to measure the memory."""
+        begin_peak(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin to measure, here and after each validation."""
+        self.meter.go_on()
+
+    def on_validation_end(self) -> None:
+        """Leave the validation out of the time of a step."""
+        self.meter.go_on()
 
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Seed dropout for this batch, so that it does not depend on what ran before."""
@@ -99,6 +113,7 @@ class SegmentationModule(EvaluationModule):
         total = torch.stack(list(terms.values())).sum()
         self.log("train/loss", total.detach(), logger=False)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self.meter.stepped(self._images_a_step(batch))
             self._record_step(total, terms)
         if self.trainer.accumulate_grad_batches == 1:
             return total
@@ -127,13 +142,21 @@ class SegmentationModule(EvaluationModule):
         values = torch.stack([total, *terms.values()]).detach()
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         row = dict(zip(names, values.tolist(), strict=True))
-        row |= {f"gamma/{name}": gamma.item() for name, gamma in self._gammas().items()}
-        self.record(row | {"lr/backbone": self.trainer.optimizers[0].param_groups[0]["lr"]}, step)
+        row |= {f"gamma/{name}": gamma for name, gamma in self.gammas().items()}
+        rates = (group["lr"] for group in self.trainer.optimizers[0].param_groups)
+        pairs = zip(self._parameter_groups(), rates, strict=False)
+        row |= {f"lr/{name}": rate for name, rate in pairs}
+        waited = getattr(self.trainer.train_dataloader, "waited", 0.0)  # or one of the user's
+        self.record(row | self.meter.lap(self.device, waited), step)
+
+    def _images_a_step(self, batch: Mapping[str, Any]) -> int:
+        parts: int = self.trainer.accumulate_grad_batches
+        return len(batch["mask"]) * parts * self.trainer.world_size
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make the optimizer of backbone, head and gamma, and its poly schedule over all steps."""
         try:
-            optimizer = self.optimizer(self._parameter_groups())
+            optimizer = self.optimizer([*self._parameter_groups().values()])
         except (TypeError, ValueError) as error:
             raise RequestError(f"optimizer: {error}") from error
         if not isinstance(optimizer, Optimizer):
@@ -157,12 +180,11 @@ class SegmentationModule(EvaluationModule):
         """Add configuration, classes, palette and normalisation to a checkpoint."""
         checkpoint["danet_lightning"] = self.metadata
 
-    def _gammas(self) -> dict[str, Tensor]:
-        branches = {"pam": "position_attention", "cam": "channel_attention"}
-        heads = {key: getattr(self.net, name, None) for key, name in branches.items()}
-        return {key: head.gamma for key, head in heads.items() if head is not None}
+    def cost(self) -> dict[str, float | None]:
+        """Return what this start of the training has taken, see Meter.summary."""
+        return self.meter.summary(self.device)
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def _parameter_groups(self) -> dict[str, dict[str, Any]]:
         groups: dict[str, list[nn.Parameter]] = {"backbone": [], "head": [], "gamma": []}
         for name, parameter in self.net.named_parameters():
             if name.endswith("gamma"):
@@ -176,4 +198,4 @@ class SegmentationModule(EvaluationModule):
         }
         if not self.decay_gamma:
             options["gamma"]["weight_decay"] = 0.0
-        return [{"params": p, **options[name]} for name, p in groups.items() if p]
+        return {name: {"params": p, **options[name]} for name, p in groups.items() if p}
