@@ -169,13 +169,16 @@ def test_strip_refuses_different_sizes() -> None:
 def test_contact_sheet() -> None:
     colors = ["red", "green", "blue"]
     pictures = [Image.new("RGB", (10 + 5 * n, 20), color) for n, color in enumerate(colors)]
-    sheet = contact_sheet(pictures, columns=2)
-    assert sheet.size == (40, 40)
-    places = {(0, 0): "red", (20, 0): "green", (0, 20): "blue", (20, 20): "white", (15, 0): "white"}
-    for place, color in places.items():
-        assert sheet.getpixel(place) == Image.new("RGB", (1, 1), color).getpixel((0, 0))
-    with pytest.raises(ValueError, match="0 pictures"):
-        contact_sheet([])
+    sheet = contact_sheet(pictures, "step 12, epoch 3: mIoU 0.4567")
+    assert sheet.width > 200  # the title is whole
+    top = sheet.height - 60
+    for number, color in enumerate(colors):
+        for x, wanted in ((0, color), (9 + 5 * number, color), (10 + 5 * number, "white")):
+            found = sheet.getpixel((x, top + 20 * number + 10))
+            assert found == Image.new("RGB", (1, 1), wanted).getpixel((0, 0))
+    assert (np.asarray(sheet)[:top] == 40).any()
+    with pytest.raises(ValueError, match="there is no picture"):
+        contact_sheet([], "")
 
 
 HEADER = "epoch,lr/backbone,step,train/loss,val/miou\n"

@@ -212,19 +212,20 @@ def _mask_panel(
     return colors
 
 
-def contact_sheet(pictures: Sequence[Image.Image], columns: int = 1) -> Image.Image:
-    """Put pictures of any sizes on one white sheet, row by row.
+def contact_sheet(pictures: Sequence[Image.Image], title: str) -> Image.Image:
+    """Put pictures of any sizes below each other and below a title, on one white sheet.
 
     Raises:
-        ValueError: there is no picture, or no column.
+        ValueError: there is no picture.
     """
-    if not pictures or columns < 1:
-        raise ValueError(f"{len(pictures)} pictures in {columns} columns: give one or more of each")
-    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
-    width = max(picture.width for picture in pictures)
-    heights = [max(picture.height for picture in row) for row in rows]
-    sheet = Image.new("RGB", (width * min(columns, len(pictures)), sum(heights)), "white")
-    for number, row in enumerate(rows):
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (column * width, sum(heights[:number])))
+    if not pictures:
+        raise ValueError("there is no picture to put on the sheet: give one or more")
+    top = GAP + TEXT_SIZE * 3 // 2
+    width = max(GAP + int(font().getlength(title)), *(picture.width for picture in pictures))
+    height = top + sum(picture.height for picture in pictures)
+    sheet = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(sheet).text((GAP, GAP), title, INK, font(), anchor="lt")
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
     return sheet

@@ -154,7 +154,7 @@ class Pictures(Callback):
             self._draw_classes(trainer, pl_module)
         if not self._panels:
             return
-        sheet = contact_sheet(self._panels)
+        sheet = contact_sheet(self._panels, _title(trainer))
         write_atomically(self.run_dir / "predictions.png", lambda file: sheet.save(file, "PNG"))
         if trainer.state.fn == "fit":
             self.on_fit_end(trainer, pl_module)
@@ -195,6 +195,13 @@ class Pictures(Callback):
                 logger.save()
                 if logger.path.is_file():
                     curves(logger.path, self.run_dir / "curves.png")
+
+
+def _title(trainer: Trainer) -> str:
+    """When a validation was, and what it has measured on the whole split."""
+    when = f"step {trainer.global_step}, epoch {trainer.current_epoch + 1}: "
+    score = float(trainer.callback_metrics["val/miou"])
+    return f"{when if trainer.state.fn == 'fit' else ''}mIoU {score:.4f}"
 
 
 def _pixels(tensor: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
