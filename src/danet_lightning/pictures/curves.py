@@ -84,7 +84,7 @@ def _draw_rate(axes: "Axes", rate: dict[int, float]) -> None:
         right.tick_params(axis="y", labelcolor="tab:gray")
         axes = right  # drawn last, so that its legend covers the lines
     if lines:
-        axes.legend(handles=lines, loc="upper right", fontsize="small")
+        axes.legend(handles=lines, loc="lower left", fontsize="small")
 
 
 def _draw_miou(axes: "Axes", miou: dict[int, float]) -> None:
@@ -98,4 +98,4 @@ def _draw_miou(axes: "Axes", miou: dict[int, float]) -> None:
     best = max(miou, key=lambda step: miou[step])
     told = f"best: {miou[best]:.4f}, after step {best}"
     axes.axhline(miou[best], color="tab:green", linestyle="--", linewidth=0.8, label=told)
-    axes.legend(loc="lower right", fontsize="small")
+    axes.legend(loc="upper left", fontsize="small")

@@ -198,10 +198,11 @@ class Pictures(Callback):
 
 
 def _title(trainer: Trainer) -> str:
-    """When a validation was, and what it has measured on the whole split."""
-    when = f"step {trainer.global_step}, epoch {trainer.current_epoch + 1}: "
-    score = float(trainer.callback_metrics["val/miou"])
-    return f"{when if trainer.state.fn == 'fit' else ''}mIoU {score:.4f}"
+    """Which weights a validation has measured, and how well they do on the whole split."""
+    weights = f"step {trainer.global_step}, epoch {trainer.current_epoch + 1}: "
+    if trainer.state.fn != "fit":  # after the training, or without one
+        weights = f"{Path(trainer.ckpt_path).name}: " if trainer.ckpt_path else ""
+    return f"{weights}mIoU {float(trainer.callback_metrics['val/miou']):.4f}"
 
 
 def _pixels(tensor: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
