@@ -44,6 +44,7 @@ def _list_of_one(value: Any) -> Any:
 
 
 Nodes = dict[str, Node]
+Recipe = dict[str, Any] | None  # what a data set brings along for training
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
@@ -65,12 +66,12 @@ class CommandConfig:
 class DataConfig(CommandConfig):
     """The recipe that a data set brings along, to commands that do not train."""
 
-    augmentation: dict[str, Any] | None = None
-    data: dict[str, Any] | None = None
+    augmentation: Recipe = None
+    data: Recipe = None
     batch_size: PositiveInt | None = None
-    backbone: dict[str, Any] | None = None
-    optimizer: dict[str, Any] | None = None
-    trainer: dict[str, Any] | None = None
+    backbone: Recipe = None
+    optimizer: Recipe = None
+    trainer: Recipe = None
     head_lr_factor: PositiveFloat | None = None
 
 
@@ -126,6 +127,7 @@ class PredictConfig(DataConfig):
     protocol: dict[str, Any]
     device: str
     devices: PositiveInt
+    max_side: PositiveInt | None
     opacity: Annotated[float, Field(ge=0, le=1)]
     trusted: tuple[str, ...] = ()
 
@@ -176,9 +178,11 @@ class PrepareConfig(DataConfig):
     """The top level of `prepare`."""
 
     leaves_folder = False
-    dataset: Node
+    dataset: Node | None
     root: str | None
     archives: str | None
+    labels: str | None
+    background: str | None
 
 
 @dataclass
@@ -244,7 +248,9 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
         elif field.default is MISSING:
             found[field.name] = "is missing"
     stated = dict(_against_ranges(config))
-    found |= {key: text for key, text in node_problems(config).items() if key not in stated}
+    # what a command passes over it need not import, either
+    used = {key: value for key, value in config.items() if hints.get(key) != Recipe}
+    found |= {key: text for key, text in node_problems(used).items() if key not in stated}
     found |= {key: text for key, text in stated.items() if text}
     return found | {key: text for key, text in _rules(config, form) if key not in found}
 
@@ -273,6 +279,8 @@ def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
     """The rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
+    if form is PrepareConfig and (config.get("labels") is None) == (not dataset):
+        yield "dataset", "give the one to fetch (dataset=camvid), or labels=..., your own export"
     if form in (PredictConfig, AttentionConfig) and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
