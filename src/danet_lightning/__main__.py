@@ -11,6 +11,7 @@ VERBS = {
     "predict": "segment images into index PNGs and overlays",
     "check": "read every file of a data set, and report what is wrong with it",
     "prepare": "download, verify and unpack a data set",
+    "export": "ship a checkpoint: an ONNX file with a parity report, or a folder for the hub",
     "convert": "turn the authors' or MMSegmentation's weights into a checkpoint",
 }
 USAGE = "danet <verb> key=value ...      danet <verb> --help explains one"

@@ -49,6 +49,27 @@ def metadata(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def portable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a checkpoint that travel with a network which is given away.
+
+    Of the configuration these are the network, the protocol and the data set, without the places
+    on this machine that they name.
+    """
+    parts = {key: _placeless(facts["config"][key]) for key in ("model", "protocol", "dataset")}
+    kept = ("classes", "palette", "mean", "std", "git_commit", "config_hash", "versions")
+    return {"config": parts, **{key: facts[key] for key in kept if key in facts}}
+
+
+def _placeless(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _placeless(value) for key, value in node.items() if not _is_place(value)}
+    return node
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
+
+
 def config_hash(plain: Mapping[str, Any]) -> str:
     """What two processes compare to know that they run the same resolved configuration."""
     text = json.dumps(plain, sort_keys=True, default=str)

@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
@@ -24,6 +25,10 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError("no such file; a run folder holds best.ckpt and last.ckpt")
     return path
+
+
+def _existing_model(path: Path) -> Path:
+    return path if path.is_dir() else _existing(path)
 
 
 def _auto_or_existing(path: Path) -> Path:
@@ -45,8 +50,10 @@ def _list_of_one(value: Any) -> Any:
 Nodes = dict[str, Node]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
+Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
+Side = Annotated[int, Field(ge=1, le=16384)]
 UNIONS = (Union, UnionType)
 STATED = {"trainer": TrainerNode, "optimizer": OptimizerNode}
 
@@ -101,7 +108,7 @@ class TrainConfig(CommandConfig):
 class EvaluateConfig(DataConfig):
     """The top level of `evaluate`."""
 
-    ckpt_path: Checkpoint
+    ckpt_path: Model
     split: Literal["train", "val", "test"]
     trusted: tuple[str, ...]
     dataset: dict[str, Any]
@@ -116,7 +123,7 @@ class PredictConfig(DataConfig):
     """The top level of `predict`."""
 
     leaves_folder = False
-    ckpt_path: Checkpoint
+    ckpt_path: Model
     input: str | None
     output: str
     split: Literal["train", "val", "test"]
@@ -140,6 +147,25 @@ class ConvertConfig(DataConfig):
     multi_grid: Literal["source"] | tuple[PositiveInt, ...] | None
     align_corners: bool | None
     protocol: Node
+
+
+@dataclass
+class ExportConfig(DataConfig):
+    """The top level of `export`."""
+
+    leaves_folder = False
+    ckpt_path: Model
+    output: str
+    format: Literal["onnx", "hub"]
+    dataset: dict[str, Any]
+    split: Literal["train", "val", "test"]
+    limit: NonNegativeInt | None
+    size: tuple[Side, Side]
+    outputs: Annotated[tuple[Literal["classes", "logits"], ...], Field(min_length=1)]
+    opset: Annotated[int, Field(ge=18, le=21)]  # what torch writes and onnxruntime 1.22 reads
+    int8: bool
+    calibration_images: PositiveInt
+    trusted: tuple[str, ...] = ()
 
 
 @dataclass
@@ -218,6 +244,8 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
     if form is PredictConfig and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
+    if form is ExportConfig and config.get("format") == "hub" and config.get("int8"):
+        yield "int8", "true: a hub folder has the weights as they are; int8 is of format=onnx"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
         yield (
             "trainer.max_epochs",
