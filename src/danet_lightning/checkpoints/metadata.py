@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from danet_lightning.checkpoints.facts import PORTABLE
 from danet_lightning.data.base import DataSet
 
 PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
@@ -56,8 +57,7 @@ def portable(facts: Mapping[str, Any]) -> dict[str, Any]:
     on this machine that they name.
     """
     parts = {key: _placeless(facts["config"][key]) for key in ("model", "protocol", "dataset")}
-    kept = ("classes", "palette", "mean", "std", "git_commit", "config_hash", "versions")
-    return {"config": parts, **{key: facts[key] for key in kept if key in facts}}
+    return {"config": parts, **{key: facts[key] for key in PORTABLE if key in facts}}
 
 
 def _placeless(node: Any) -> Any:

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from danet_lightning.checkpoints.facts import PORTABLE
 from danet_lightning.errors import RequestError, require_extra
 
 INPUT, CLASSES, LOGITS = "images", "classes", "logits"
+KEYS = ("config", *PORTABLE)
 MODULES = ("onnx", "onnxruntime")
 
 
@@ -40,7 +42,8 @@ def read(path: Path) -> dict[str, Any]:
     if "config" not in properties:
         raise _unusable(path, "it was not written by danet export")
     try:
-        facts = {key: json.loads(text) for key, text in properties.items()}
+        # others may have added something, as onnxruntime's quantization does
+        facts = {key: json.loads(properties[key]) for key in KEYS if key in properties}
     except (ValueError, RecursionError) as error:
         raise _unusable(path, "what it says of itself is no JSON") from error
     return {"onnx": content, "danet_lightning": facts, "state_dict": {}}
@@ -48,11 +51,12 @@ def read(path: Path) -> dict[str, Any]:
 
 def _tensors(message: Any) -> Iterator[Any]:
     """Every tensor in an ONNX message: weights, constants, also those inside of subgraphs."""
+    from google.protobuf.message import Message
     from onnx import TensorProto
 
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for each in value if hasattr(value, "__iter__") else [value]:
+            for each in [value] if isinstance(value, Message) else value:
                 if isinstance(each, TensorProto):
                     yield each
                 yield from _tensors(each)

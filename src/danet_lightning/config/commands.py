@@ -41,6 +41,12 @@ def _weights(path: Path) -> Path:
     return path
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len({*names}) < len(names):
+        raise ValueError("must name each output once")
+    return names
+
+
 def _list_of_one(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
@@ -54,6 +60,9 @@ Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or wha
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
 Side = Annotated[int, Field(ge=1, le=16384)]
+Outputs = Annotated[
+    tuple[Literal["classes", "logits"], ...], Field(min_length=1), AfterValidator(_each_once)
+]
 UNIONS = (Union, UnionType)
 STATED = {"trainer": TrainerNode, "optimizer": OptimizerNode}
 
@@ -161,7 +170,7 @@ class ExportConfig(DataConfig):
     split: Literal["train", "val", "test"]
     limit: NonNegativeInt | None
     size: tuple[Side, Side]
-    outputs: Annotated[tuple[Literal["classes", "logits"], ...], Field(min_length=1)]
+    outputs: Outputs
     opset: Annotated[int, Field(ge=18, le=21)]  # what torch writes and onnxruntime 1.22 reads
     int8: bool
     calibration_images: PositiveInt

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from danet_lightning.config.building import DATASET, build, build_over
+from danet_lightning.config.building import DATASET, build_over
 from danet_lightning.disk.names import expanded
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.errors import RequestError
@@ -100,7 +101,7 @@ def plan(config: DictConfig, classes: Sequence[str], own: Mapping[str, Any]) -> 
     if not config.format:
         known = [(image, Path(f"{name}{image.suffix}")) for name, image in images]
         return Work(prediction_plan.jobs_of(known, output))
-    form: ServerFiles = build(config, "format", ServerFiles)
+    form: ServerFiles = instantiate(config.format)
     if form.raw_ids and data.raw_ids is None:
         raise RequestError(
             f"format: it writes a data set's own label ids, and {type(data).__name__} has none. "
