@@ -17,6 +17,7 @@ from danet_lightning.data.drawing import draw_scene
 from danet_lightning.models.segmenter import Segmenter, normalize
 
 SMALLEST = 32  # side of a drawn scene
+LARGER = 256  # at least, for the larger size: far from what was traced
 REPEATS = 5  # of what is timed
 
 
@@ -36,8 +37,9 @@ def parity(
         same class.
     """
     height, width = size
+    larger = (max(height * 3 // 2, LARGER), max(width * 3 // 2, LARGER))
     odd = (height * 2 // 3 | 1, width * 2 // 3 | 1)
-    sizes = [(1, *size), (1, height * 3 // 2, width * 3 // 2), (1, *odd), (2, *size)]
+    sizes = [(1, *size), (1, *larger), (1, *odd), (2, *size)]
     return [_compared(segmenter, network, scenes(*each)) for each in sizes]
 
 

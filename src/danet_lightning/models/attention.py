@@ -167,7 +167,8 @@ def _exportable(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     positions = query.shape[2]
     size = (positions + EXPORTED_BLOCKS - 1) // EXPORTED_BLOCKS
     padded = F.pad(query, (0, size * EXPORTED_BLOCKS - positions)).transpose(1, 2)
-    blocks = padded.reshape(len(query), EXPORTED_BLOCKS, size, -1).unbind(1)  # (B, n, D) each
+    split = (query.shape[0], EXPORTED_BLOCKS, size, query.shape[1])
+    blocks = padded.reshape(split).unbind(1)  # (B, n, D) each
     values = value.transpose(1, 2)  # (B, N, C)
     contexts = [torch.bmm(torch.bmm(block, key).softmax(-1), values) for block in blocks]
     return torch.cat(contexts, 1)[:, :positions].transpose(1, 2)  # (B, C, N)
