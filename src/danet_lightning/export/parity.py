@@ -14,6 +14,7 @@ from torch import Tensor
 
 from danet_lightning.checkpoints.onnx_file import LOGITS, OnnxNetwork
 from danet_lightning.data.drawing import draw_scene
+from danet_lightning.errors import RequestError
 from danet_lightning.models.segmenter import Segmenter, normalize
 
 SMALLEST = 32  # side of a drawn scene
@@ -57,8 +58,21 @@ def _compared(segmenter: Segmenter, network: OnnxNetwork, pixels: Tensor) -> dic
 
 
 def logits(segmenter: Segmenter, pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 -> (B, K, H, W), as PyTorch computes them."""
-    found: Tensor = segmenter.net.predict_logits(normalize(pixels, segmenter.mean, segmenter.std))
+    """(B, 3, H, W) uint8 -> (B, K, H, W), as PyTorch computes them.
+
+    Raises:
+        RequestError: it cannot, because the size is none for this network.
+    """
+    try:
+        found: Tensor = segmenter.net.predict_logits(
+            normalize(pixels, segmenter.mean, segmenter.std)
+        )
+    except RuntimeError as error:
+        size = " x ".join(map(str, (len(pixels), *pixels.shape[2:])))
+        raise RequestError(
+            f"size: PyTorch's network cannot take {size} pixels: {str(error).splitlines()[0]}. "
+            "Choose a larger size."
+        ) from error
     return found
 
 
