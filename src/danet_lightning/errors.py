@@ -18,14 +18,13 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 SHOWN = 80  # characters of a wrong value
 
 
-class Passing:
-    """Marks an argument that may change when a training goes on, as it makes none of its numbers.
-
-    Where files lie, how fast they are read, how often something is told: Annotated[str, PASSING].
-    """
+class Mark:
+    """Says whether an argument may change when a training goes on: Annotated[str, PASSING]."""
 
 
-PASSING = Passing()
+PASSING = Mark()  # may change: it makes none of the numbers, like how often something is told
+PLACED = Mark()  # may change, and differ between machines: where files lie, how fast they are read
+ROUNDING = Mark()  # may change, and the numbers then agree to rounding, no longer to the last bit
 Called = TypeVar("Called", bound=Callable[..., Any])
 
 

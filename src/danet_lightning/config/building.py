@@ -137,6 +137,12 @@ def run_errors() -> Iterator[None]:
                 f"trainer.val_check_interval: {reason}. trainer.check_val_every_n_epoch=null "
                 "counts the interval over all epochs."
             ) from error
+        if "Expected more than 1 value per channel" in str(error):
+            raise RequestError(
+                "batch_size: with one image for a process at a time, batch norm cannot learn from "
+                "an average over the whole image, as in PSPNet and DeepLabV3. Give two or more "
+                "for each process and part of an accumulated step."
+            ) from error
         if "does not have a deterministic implementation" not in str(error):
             raise
         operation = str(error).partition(", but")[0]

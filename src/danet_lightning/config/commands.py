@@ -1,7 +1,7 @@
 """What a composed config may say: the typed top level, and its nodes against their signatures."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import UnionType
@@ -16,9 +16,9 @@ from pydantic import (
     PositiveInt,
 )
 
-from danet_lightning.config.ranges import Node, OptimizerNode, TrainerNode
-from danet_lightning.config.validation import node_problems
-from danet_lightning.errors import problem, unknown_key
+from danet_lightning.config.ranges import STATED, Node
+from danet_lightning.config.validation import find_target, node_problems
+from danet_lightning.errors import PASSING, PLACED, Mark, argument_types, problem, unknown_key
 
 
 def _existing(path: Path) -> Path:
@@ -58,21 +58,21 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
+Point = tuple[NonNegativeInt, NonNegativeInt]  # row and column of a pixel
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
 Side = Annotated[int, Field(ge=1, le=16384)]
 Outputs = Annotated[
     tuple[Literal["classes", "logits"], ...], Field(min_length=1), AfterValidator(_each_once)
 ]
 UNIONS = (Union, UnionType)
-STATED = {"trainer": TrainerNode, "optimizer": OptimizerNode}
 
 
 @dataclass
 class CommandConfig:
     """The top level that every command shares."""
 
-    run_dir: str
-    sweep_dir: str
+    run_dir: Annotated[str, PASSING]
+    sweep_dir: Annotated[str, PLACED]  # a name of the time, by default
     leaves_folder = True  # of its own: without a type, so no key of the configuration
 
 
@@ -95,7 +95,7 @@ class TrainConfig(CommandConfig):
 
     seed: Seed
     batch_size: PositiveInt
-    ckpt_path: Resumed | None
+    ckpt_path: Annotated[Resumed | None, PASSING]
     init_from: Checkpoint | None
     dataset: Node
     augmentation: Node
@@ -109,7 +109,7 @@ class TrainConfig(CommandConfig):
     protocol: Node
     module: Node
     callbacks: Nodes
-    logger: Nodes
+    logger: Annotated[Nodes, PASSING]
     paired: dict[str, Any] | None = None  # an experiment's table, which its other values refer to
 
 
@@ -142,6 +142,25 @@ class PredictConfig(DataConfig):
     device: str
     devices: PositiveInt
     opacity: Annotated[float, Field(ge=0, le=1)]
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass
+class AttentionConfig(DataConfig):
+    """The top level of `attention`."""
+
+    leaves_folder = False
+    ckpt_path: Checkpoint
+    input: str | None
+    output: str
+    split: Literal["train", "val", "test"]
+    dataset: dict[str, Any]
+    count: PositiveInt | None
+    points: tuple[Point, ...] | None
+    channels: tuple[NonNegativeInt, ...] | None
+    max_pixels: PositiveInt
+    page_megabytes: PositiveFloat
+    device: str
     trusted: tuple[str, ...] = ()
 
 
@@ -196,6 +215,19 @@ class PrepareConfig(DataConfig):
     archives: str | None
 
 
+@dataclass
+class ReportConfig(CommandConfig):
+    """The top level of `report`."""
+
+    leaves_folder = False
+    runs: Annotated[tuple[str, ...], BeforeValidator(_list_of_one)]
+    output: str
+    baseline: str | None
+    images: NonNegativeInt
+    device: str
+    trusted: tuple[str, ...] = ()
+
+
 def text_keys(form: type[CommandConfig]) -> set[str]:
     """Return the keys at the top level of a command that take any text, such as paths."""
     hints = get_type_hints(form)
@@ -210,6 +242,30 @@ def open_keys(form: type[CommandConfig]) -> set[str]:
     """Return the nodes of a command that take any key: another node may be their base."""
     hints = get_type_hints(form, include_extras=True)
     return {key for key, hint in hints.items() if hint == dict[str, Any]}
+
+
+def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -> set[str]:
+    """Return the dotted keys of a plain config whose annotations carry one of such marks."""
+    nodes = [("", config, get_type_hints(form, include_extras=True))]
+    keys = set()
+    for above, node, types in nodes:  # which grows
+        keys |= {f"{above}{name}" for name, hint in types.items() if _has_mark(hint, marks)}
+        for name, child in node.items():
+            if isinstance(child, Mapping):
+                target = child.get("_target_")
+                inner = argument_types(find_target(target))[0] if target else {}
+                if not above and name in STATED:
+                    inner |= get_type_hints(STATED[name], include_extras=True)
+                nodes.append((f"{above}{name}.", child, inner))
+    return keys
+
+
+def _has_mark(annotation: Any, marks: Collection[Mark]) -> bool:
+    """Whether an annotation, or a part of a union, carries a mark."""
+    if any(mark in getattr(annotation, "__metadata__", ()) for mark in marks):
+        return True
+    is_union = get_origin(annotation) is not Annotated
+    return is_union and any(_has_mark(part, marks) for part in get_args(annotation))
 
 
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
@@ -229,7 +285,7 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
 
 def _against_hint(key: str, hint: Any, value: Any) -> dict[str, str]:
     parts = {key: (hint, value)}
-    if hint == Nodes and isinstance(value, Mapping):
+    if Nodes in (hint, *get_args(hint)) and isinstance(value, Mapping):
         parts = {f"{key}.{name}": (Node, node) for name, node in value.items()}
     told = {name: _wrong(kind, part) for name, (kind, part) in parts.items()}
     return {name: text for name, text in told.items() if text}
@@ -251,7 +307,7 @@ def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
     """The rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
-    if form is PredictConfig and bool(config.get("input")) == bool(dataset):
+    if form in (PredictConfig, AttentionConfig) and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
     if form is ExportConfig and config.get("format") == "hub" and config.get("int8"):
         yield "int8", "true: a hub folder has the weights as they are; int8 is of format=onnx"

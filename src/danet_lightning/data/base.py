@@ -10,15 +10,21 @@ from typing import Annotated, ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from danet_lightning.errors import PASSING, RequestError
+from danet_lightning.errors import PLACED, RequestError
 
 Pixels = NDArray[np.uint8]
-Place = Annotated[str, PASSING]  # a folder; what is in it is compared by its content
+Place = Annotated[str, PLACED]  # a folder; what is in it is compared by its content
 Triple = tuple[str, Path, Path]  # id, image and label
 
 IGNORE = 255  # pixels with this label count in no loss and no metric
+
+
+def histogram(values: Pixels) -> NDArray[np.int64]:
+    """Count the pixels (256,) of each value in a mask (H, W)."""
+    return np.array(Image.fromarray(values).histogram())  # a tenth of np.bincount's time
 
 
 class Sample(TypedDict):

@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field, NonNegativeInt
 
 from danet_lightning.data.base import DataError, DataSet, Pairs, Place, Triple
 from danet_lightning.data.files.layout import require_folder
-from danet_lightning.data.files.legend import legend
 from danet_lightning.data.files.lists import pair_lines
-from danet_lightning.data.files.own_masks import ColorSource
+from danet_lightning.data.files.own_masks import own_masks
 from danet_lightning.data.files.pairing import pair_by_name
+from danet_lightning.data.files.source import FileSource
 from danet_lightning.disk.names import expanded, stored_path
-from danet_lightning.errors import PASSING, RequestError, checked
+from danet_lightning.errors import PLACED, RequestError, checked
 
 LAYOUT = """\
 Your own images are expected as dataset.root/{train,val}/images/ and, by the same names, masks \
@@ -92,11 +92,11 @@ class Folder(DataSet):
         self,
         root: Place,
         classes: Names,
-        images: Annotated[Text, PASSING] = "{split}/images",
-        masks: Annotated[Text, PASSING] = "{split}/masks",
+        images: Annotated[Text, PLACED] = "{split}/images",
+        masks: Annotated[Text, PLACED] = "{split}/masks",
         image_suffix: str = "",
         mask_suffix: str = "",
-        list_file: Annotated[Text | None, PASSING] = None,
+        list_file: Annotated[Text | None, PLACED] = None,
         val_fraction: Fraction | None = None,
         split_seed: NonNegativeInt = 0,
         ids: Sequence[Id] | None = None,
@@ -105,8 +105,8 @@ class Folder(DataSet):
     ) -> None:
         self.root = root
         self.classes = tuple(classes)
-        self.legend = legend(self.classes, ids, colors, ignore)
-        self.palette = self.legend.palette
+        self.masks = own_masks(self.classes, ids, colors, ignore)
+        self.palette = self.masks.palette
         self.raw_ids = tuple(ids or range(len(self.classes)))
         self.image_pattern, self.mask_pattern = images, masks
         self.suffixes = (image_suffix, mask_suffix)
@@ -131,7 +131,7 @@ class Folder(DataSet):
             RequestError: A folder or a list is missing, or a split holds nothing.
         """
         files, problems = self._files(split)
-        return Pairs(ColorSource(files, self.legend.train_ids, self.legend.color_ids), problems)
+        return Pairs(FileSource(files, self.masks.train_ids, self.masks.color_ids), problems)
 
     def _files(self, split: str) -> tuple[list[Triple], list[DataError]]:
         root = require_folder(stored_path(expanded(self.root)), LAYOUT)

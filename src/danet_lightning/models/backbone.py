@@ -14,10 +14,11 @@ import torchvision.models
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from danet_lightning.errors import checked
+from danet_lightning.errors import PASSING, checked
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
 Dilation = Annotated[int, Field(ge=1, le=256)]  # beyond it, it leaves every image
+Pretrained = Annotated[bool | str | Path, PASSING]  # a checkpoint to go on from has better ones
 Name = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
@@ -55,7 +56,7 @@ class DilatedResNet(nn.Module):
 @checked
 def dilated_resnet(
     name: Name,
-    pretrained: bool | str | Path = False,
+    pretrained: Pretrained = False,
     multi_grid: Sequence[Dilation] | None = None,
     deep_stem: bool = False,
     output_stride: Literal[8, 16, 32] = 8,

@@ -19,10 +19,11 @@ from danet_lightning.errors import checked
 Palette = Sequence[Sequence[int]]
 Opacity = Annotated[float, Field(ge=0, le=1)]
 
-PANEL = 480  # longer side of a panel in pixels: three fit side by side on a screen
+PANEL = 480  # longer side of a panel in pixels: four fit side by side on a wide screen
 GAP = 12
 TEXT_SIZE = 15
 INK = (40, 40, 40)
+ERROR = (213, 94, 0)  # vermilion: apart from gray to color-blind eyes too
 
 
 def colorize(mask: NDArray[Any], palette: Palette) -> NDArray[np.uint8]:
@@ -74,14 +75,14 @@ def overlay(
     return np.rint(blend).astype(np.uint8)
 
 
-def triptych(
+def strip(
     image: NDArray[np.uint8],
     label: NDArray[Any],
     prediction: NDArray[Any],
     palette: Palette,
     classes: Sequence[str],
 ) -> Image.Image:
-    """Image, label and prediction side by side, above a legend of the classes in them.
+    """Put image, label, prediction and errors side by side, above a legend of the classes in them.
 
     Small images are enlarged, large ones reduced. Ignored pixels are hatched.
 
@@ -95,27 +96,49 @@ def triptych(
     Raises:
         ValueError: the three differ in size, or an index is not in the palette.
     """
-    _same_size(image, label)
-    _same_size(image, prediction)
-    size = _panel_size(image.shape[1], image.shape[0])
-    panels = {
-        "image": Image.fromarray(image).resize(size, Image.Resampling.LANCZOS),
-        "label": _mask_panel(label, palette, size),
-        "prediction": _mask_panel(prediction, palette, size),
-    }
+    drawn = panels(image, label, prediction, palette)
+    size = drawn["image"].size
     cell = max(size[0], 100)  # the titles need 100 pixels
-    width = 3 * cell + 4 * GAP
+    width = len(drawn) * cell + (len(drawn) + 1) * GAP
     present = sorted({*np.unique(label).tolist(), *np.unique(prediction).tolist()})
     legend = _legend(present, palette, classes, width - 2 * GAP)
     top = GAP + TEXT_SIZE + GAP // 2
     canvas = Image.new("RGB", (width, top + size[1] + legend.height + 2 * GAP), "white")
     draw = ImageDraw.Draw(canvas)
-    for column, (title, panel) in enumerate(panels.items()):
+    for column, (title, panel) in enumerate(drawn.items()):
         left = GAP + column * (cell + GAP)
         draw.text((left, GAP + TEXT_SIZE), title, INK, _font(), anchor="ls")
         canvas.paste(panel, (left, top))
     canvas.paste(legend, (GAP, top + size[1] + GAP))
     return canvas
+
+
+def panels(
+    image: NDArray[np.uint8], label: NDArray[Any], prediction: NDArray[Any], palette: Palette
+) -> dict[str, Image.Image]:
+    """Draw image, label, prediction and errors, each by this name, in one size.
+
+    The errors are vermilion on the faded image.
+
+    Raises:
+        ValueError: the three differ in size, or an index is not in the palette.
+    """
+    _same_size(image, label)
+    _same_size(image, prediction)
+    size = _panel_size(image.shape[1], image.shape[0])
+    photo = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    errors = Image.blend(photo.convert("L").convert("RGB"), Image.new("RGB", size, "white"), 0.6)
+    for where, color in (
+        ((prediction != label) & (label != IGNORE), Image.new("RGB", size, ERROR)),
+        (label == IGNORE, _hatch(size)),
+    ):
+        errors.paste(color, mask=Image.fromarray(where).resize(size, Image.Resampling.NEAREST))
+    return {
+        "image": photo,
+        "label": _mask_panel(label, palette, size),
+        "prediction": _mask_panel(prediction, palette, size),
+        "errors": errors,
+    }
 
 
 def _same_size(image: NDArray[np.uint8], mask: NDArray[Any]) -> None:
