@@ -27,6 +27,10 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _existing_model(path: Path) -> Path:
+    return path if path.is_dir() else _existing(path)
+
+
 def _auto_or_existing(path: Path) -> Path:
     return path if str(path) == "auto" else _existing(path)
 
@@ -35,6 +39,12 @@ def _weights(path: Path) -> Path:
     if not path.expanduser().is_file():
         raise ValueError("no such file; give the weights of the authors or of MMSegmentation")
     return path
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len({*names}) < len(names):
+        raise ValueError("must name each output once")
+    return names
 
 
 def _list_of_one(value: Any) -> Any:
@@ -47,9 +57,14 @@ Nodes = dict[str, Node]
 Recipe = dict[str, Any] | None  # what a data set brings along for training
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
+Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
 Point = tuple[NonNegativeInt, NonNegativeInt]  # row and column of a pixel
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
+Side = Annotated[int, Field(ge=1, le=16384)]
+Outputs = Annotated[
+    tuple[Literal["classes", "logits"], ...], Field(min_length=1), AfterValidator(_each_once)
+]
 UNIONS = (Union, UnionType)
 
 
@@ -103,7 +118,7 @@ class TrainConfig(CommandConfig):
 class EvaluateConfig(DataConfig):
     """The top level of `evaluate`."""
 
-    ckpt_path: Checkpoint
+    ckpt_path: Model
     split: Literal["train", "val", "test"]
     trusted: tuple[str, ...]
     dataset: dict[str, Any]
@@ -118,7 +133,7 @@ class PredictConfig(DataConfig):
     """The top level of `predict`."""
 
     leaves_folder = False
-    ckpt_path: Checkpoint
+    ckpt_path: Model
     input: str | None
     output: str
     split: Literal["train", "val", "test"]
@@ -162,6 +177,25 @@ class ConvertConfig(DataConfig):
     multi_grid: Literal["source"] | tuple[PositiveInt, ...] | None
     align_corners: bool | None
     protocol: Node
+
+
+@dataclass
+class ExportConfig(DataConfig):
+    """The top level of `export`."""
+
+    leaves_folder = False
+    ckpt_path: Model
+    output: str
+    format: Literal["onnx", "hub"]
+    dataset: dict[str, Any]
+    split: Literal["train", "val", "test"]
+    limit: NonNegativeInt | None
+    size: tuple[Side, Side]
+    outputs: Outputs
+    opset: Annotated[int, Field(ge=18, le=21)]  # what torch writes and onnxruntime 1.22 reads
+    int8: bool
+    calibration_images: PositiveInt
+    trusted: tuple[str, ...] = ()
 
 
 @dataclass
@@ -283,6 +317,8 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
         yield "dataset", "give the one to fetch (dataset=camvid), or labels=..., your own export"
     if form in (PredictConfig, AttentionConfig) and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
+    if form is ExportConfig and config.get("format") == "hub" and config.get("int8"):
+        yield "int8", "true: a hub folder has the weights as they are; int8 is of format=onnx"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
         yield (
             "trainer.max_epochs",
