@@ -55,6 +55,7 @@ def _list_of_one(value: Any) -> Any:
 
 Nodes = dict[str, Node]
 Recipe = dict[str, Any] | None  # what a data set brings along for training
+OpenNode = Annotated[Node, "options are added as they are named: a loss of a user takes others"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
@@ -106,7 +107,7 @@ class TrainConfig(CommandConfig):
     trainer: Node
     optimizer: Node
     head_lr_factor: PositiveFloat
-    loss: Node
+    loss: OpenNode
     protocol: Node
     module: Node
     callbacks: Nodes
@@ -245,7 +246,7 @@ def text_keys(form: type[CommandConfig]) -> set[str]:
 def open_keys(form: type[CommandConfig]) -> set[str]:
     """Return the nodes of a command that take any key: another node may be their base."""
     hints = get_type_hints(form, include_extras=True)
-    return {key for key, hint in hints.items() if hint == dict[str, Any]}
+    return {key for key, hint in hints.items() if hint in (dict[str, Any], OpenNode)}
 
 
 def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -> set[str]:
