@@ -97,7 +97,7 @@ def gallery(
 
 
 def _images(facts: dict[str, Any], trusted: Sequence[str]) -> Source:
-    """The validation split of the data set that a checkpoint names."""
+    """Find the validation images of the data set that a checkpoint names."""
     with request_errors():
         dataset: DataSet = rebuilding.build(facts["config"]["dataset"], DATASET, trusted)
         source, problems, _ = dataset.pairs("val")
