@@ -25,6 +25,7 @@ OTHER_NAMES = {  # of other tools, too far from ours to be found by their letter
     **{"wandb": "logger", "checkpoint": "ckpt_path", "weights": "init_from", "resume": "ckpt_path"},
     **{"learning_rate": "optimizer.lr", "num_workers": "data.workers", "data_dir": "dataset.root"},
 }
+NAME = re.compile(r"[\w.,=+() -]{1,150}", re.ASCII)  # what a sweep may call its folders by
 STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 
 
@@ -93,11 +94,11 @@ def added(argument: str, nodes: Collection[str]) -> str:
     return f"++{argument}" if dot and node in nodes else argument
 
 
-def inserted(arguments: Sequence[str], override: str) -> list[str]:
-    """Add an override to a command line, beside its own: argparse wants them together."""
+def inserted(arguments: Sequence[str], *overrides: str) -> list[str]:
+    """Add overrides to a command line, beside its own: argparse wants them together."""
     given = command_line_parser().parse_args(arguments).overrides
     place = len(arguments) - arguments[::-1].index(given[-1]) if given else len(arguments)
-    return [*arguments[:place], override, *arguments[place:]]
+    return [*arguments[:place], *overrides, *arguments[place:]]
 
 
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -121,6 +122,31 @@ def compose_common(name: str, overrides: Sequence[str]) -> DictConfig:
     base = _base(name, _parsed(overrides))
     HydraConfig.instance().set_config(base)
     return base
+
+
+def naming(overrides: Sequence[str], base: DictConfig) -> list[str]:
+    """Return what makes Hydra call the folder of a sweep's point by the values that are swept.
+
+    A point of another sweep in the same folder is then the same one, or has another folder. Where
+    the values make no name of a folder, the folders are numbered.
+
+    Args:
+        overrides: Of the sweep.
+        base: The config that its jobs have in common, Hydra's part included.
+    """
+    params = (base.hydra.sweeper.get("params") or {}).items()
+    parsed = _parsed([*(f"{key}={value}" for key, value in params), *overrides])
+    swept = [each for each in parsed if each.is_sweep_override()]
+    fixed_keys = [quoted(each.key_or_group) for each in parsed if not each.is_sweep_override()]
+    text = ",".join(str(each.input_line) for each in swept)
+    is_chosen = any(str(each.key_or_group) == "hydra.sweep.subdir" for each in parsed)
+    if is_chosen or not NAME.fullmatch(text):
+        return []
+    number = "" if all(each.is_discrete_sweep() for each in swept) else "${hydra.job.num}_"
+    return [
+        f"hydra.sweep.subdir={number}${{hydra.job.override_dirname}}",
+        f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed_keys)}]",
+    ]
 
 
 def points(name: str, overrides: Sequence[str]) -> Iterator[tuple[list[str], str]]:
