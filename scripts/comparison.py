@@ -1,5 +1,8 @@
 """What two run folders do not have in common, to the last bit."""
 
+import csv
+import io
+import json
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,7 +14,9 @@ EXEMPT = {
     "danet_lightning/config_hash": "of a configuration that names the run folder",
     "danet_lightning/config/sweep_dir": "a time: when the command was started",
     "callbacks/Timer*/time_elapsed/*": "a time",
+    "cost/*": "times, and the memory of a process",
 }
+MEASURED = ("time/", "memory/")  # columns of metrics.csv that are left out for the same reason
 FILES = ("best.ckpt", "last.ckpt", "metrics.csv", "results.json")
 
 
@@ -42,16 +47,29 @@ def differences(one: Path, other: Path, but: tuple[str, ...] = ()) -> list[str]:
 
 def _content(path: Path) -> Iterator[tuple[str, Any]]:
     folder = str(path.parent.resolve())
-    if path.suffix != ".ckpt":
-        yield from _lines(path.read_text().replace(folder, "RUN"))
+    if path.suffix == ".csv":
+        yield from _lines(lasting(path.read_text()))
+        return
+    if path.suffix == ".json":
+        yield from _leaves(json.loads(path.read_text().replace(folder, "RUN")), "")
         return
     content = torch.load(path, weights_only=True)
+    if "MetricsFile" in content.get("rows", ()):
+        content["rows"]["MetricsFile"] = lasting(content["rows"]["MetricsFile"])
     written = content["danet_lightning"]["config"]["run_dir"]  # before the folder was moved
     for key, value in _leaves(content, ""):
         yield (
             key.replace(folder, "RUN").replace(written, "RUN"),
             value.replace(folder, "RUN").replace(written, "RUN"),
         )
+
+
+def lasting(rows: str) -> str:
+    """Return the rows of metrics.csv without what was measured by a clock."""
+    read = list(csv.reader(io.StringIO(rows)))
+    header = read[0] if read else []
+    kept = [place for place, name in enumerate(header) if not name.startswith(MEASURED)]
+    return "".join(",".join(row[place] for place in kept) + "\n" for row in read)
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from commands import danet
+from launching import check_command_line
 
 from danet_lightning.__main__ import VERBS
 from danet_lightning.config import commands as schema
-from danet_lightning.config.launch import check_command_line, understood
+from danet_lightning.config.launch import understood
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,7 +48,7 @@ def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) 
     words = [re.sub(given, rf"\1={file}", word) for word in shlex.split(line)]
     # the first of several seeds: each more is a point more, which says nothing new
     words = [re.sub(r"^(seed=\d+)[\d,]*$", r"\1", word) for word in words]
-    check_command_line(verb, FORMS[verb], understood(words, FORMS[verb], "-m" in words))
+    check_command_line(verb, FORMS[verb], understood(words, FORMS[verb]))
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, Optional, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -17,14 +18,13 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 SHOWN = 80  # characters of a wrong value
 
 
-class Passing:
-    """Marks an argument that may change when a training goes on, as it makes none of its numbers.
-
-    Where files lie, how fast they are read, how often something is told: Annotated[str, PASSING].
-    """
+class Mark:
+    """Says whether an argument may change when a training goes on: Annotated[str, PASSING]."""
 
 
-PASSING = Passing()
+PASSING = Mark()  # may change: it makes none of the numbers, like how often something is told
+PLACED = Mark()  # may change, and differ between machines: where files lie, how fast they are read
+ROUNDING = Mark()  # may change, and the numbers then agree to rounding, no longer to the last bit
 Called = TypeVar("Called", bound=Callable[..., Any])
 
 
@@ -44,6 +44,24 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """The end of a sentence about an unknown word: `; did you mean ...?`, or a full stop."""
     match = get_close_matches(word, known, n=1)
     return f"; did you mean {match[0]}?" if match else "."
+
+
+def require_extra(extra: str, modules: Sequence[str], purpose: str) -> None:
+    """Refuse what needs packages that are not installed, naming the extra that brings them.
+
+    Args:
+        extra: of our package.
+        modules: what is imported of it.
+        purpose: begins the message.
+
+    Raises:
+        RequestError: one of them is not there.
+    """
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise RequestError(
+            f"{purpose} needs {', '.join(missing)}, which the extra {extra} brings: "
+            f"pip install 'danet-lightning[{extra}]'"
+        )
 
 
 def checked(called: Called) -> Called:

@@ -13,10 +13,11 @@ import hydra
 import pytest
 from commands import danet, start
 from hydra.errors import HydraException
+from launching import check_command_line
 from omegaconf import OmegaConf
 
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import check_command_line, conf_dir, explain
+from danet_lightning.config.launch import conf_dir, explain
 from danet_lightning.config.overrides import literal
 from danet_lightning.errors import RequestError
 

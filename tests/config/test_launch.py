@@ -22,13 +22,13 @@ import pytest
 from holding import hold, other
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from launching import launch_train
+from launching import check_command_line, launch_train
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from danet_lightning.__main__ import VERBS
 from danet_lightning.config import launch as config_module
 from danet_lightning.config.commands import EvaluateConfig, PredictConfig, TrainConfig
-from danet_lightning.config.launch import check_command_line, conf_dir, explain, validate
+from danet_lightning.config.launch import conf_dir, explain, validate
 from danet_lightning.config.overrides import literal
 from danet_lightning.errors import RequestError
 
@@ -137,6 +137,15 @@ def test_predict_composes(tmp_path: Path) -> None:
         (["lr=0.1"], ["lr: unknown key; did you mean optimizer.lr?"]),
         (["epochs=5"], ["epochs: unknown key; did you mean trainer.max_epochs?"]),
         (["crop_size=[64,64]"], ["crop_size: unknown key; did you mean augmentation.crop_size?"]),
+        (["trainer.gpus=1"], ["trainer.gpus: unknown key; did you mean trainer.devices?"]),
+        (["wandb=false"], ["wandb: unknown key; did you mean logger?"]),
+        (
+            ["--epochs", "5"],
+            ["--epochs: settings are written as key=value, here trainer.max_epochs=...;"],
+        ),
+        (["--seed=1"], ["--seed=1: settings are written as key=value, here seed=...;"]),
+        (["model.num_classes=12"], ["model.num_classes: 12: the data set's classes are counted"]),
+        (["+model.num_classes=12"], ["model.num_classes: 12: the data set's classes are counted"]),
         (["datset=camvid"], ["datset: unknown key; did you mean dataset?"]),
         (
             ["augmentation.crop_size=[0,64]"],
@@ -623,7 +632,7 @@ def test_conf_inside_the_package(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code = (
         "from danet_lightning.config import commands, launch\nprint(launch.conf_dir())\n"
-        "launch.check_command_line('train', commands.TrainConfig, ['dataset=camvid'])"
+        "with launch.checked_request('train', commands.TrainConfig, ['dataset=camvid']): pass"
     )
     done = run("-c", code, cwd=tmp_path / "empty", PYTHONPATH=str(tmp_path))
     assert done.stdout == f"{tmp_path}/danet_lightning/conf\n", done.stderr
@@ -633,7 +642,8 @@ def test_conf_inside_the_package(tmp_path: Path) -> None:
 def test_a_typo_is_refused_before_anything_heavy_is_imported(typo: str, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom danet_lightning.config import commands, launch\n"
-        f"try: launch.check_command_line('train', commands.TrainConfig, [{typo!r}])\n"
+        "try:\n"
+        f"  with launch.checked_request('train', commands.TrainConfig, [{typo!r}]): pass\n"
         "except Exception: pass\nelse: raise SystemExit('not refused')\n"
         "print({'torch', 'lightning', 'albumentations', 'wandb', 'numpy'} & set(sys.modules))"
     )

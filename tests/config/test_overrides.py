@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
+from launching import check_command_line
 from omegaconf import OmegaConf
 
 from danet_lightning.config.commands import (
@@ -19,7 +20,7 @@ from danet_lightning.config.commands import (
     text_keys,
 )
 from danet_lightning.config.explanation import explain
-from danet_lightning.config.launch import check_command_line, conf_dir, validate
+from danet_lightning.config.launch import conf_dir, validate
 from danet_lightning.config.overrides import added, literal
 from danet_lightning.config.overrides import compose as compose_job
 

@@ -33,7 +33,7 @@ from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
 from danet_lightning.data.base import DataSet
 from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.files.source import UNMAPPED
+from danet_lightning.data.files.legend import UNMAPPED
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.protocols import MultiView
@@ -228,7 +228,7 @@ def test_samples_are_bytes_with_train_ids_and_unique_names(name, small) -> None:
 @pytest.mark.parametrize("name", ON_DISK)
 def test_the_label_table_leads_to_every_class_and_to_no_other(name, small) -> None:
     data = small(name)
-    train_ids = {int(value) for value in data.source("val").table} - {UNMAPPED, 255}
+    train_ids = {int(value) for value in data.source("val").legend.table} - {UNMAPPED, 255}
     assert train_ids == {*range(len(data.dataset.classes))}
 
 

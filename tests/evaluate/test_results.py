@@ -19,12 +19,15 @@ def reported(folder: Path, matrix: list[list[int]], images: int, without: int = 
     confusion = SimpleNamespace(compute=lambda: torch.tensor(matrix))
     module: Any = SimpleNamespace(
         classes=CLASSES, protocol=protocol, confusion=confusion,
-        images=torch.tensor([images, without]),
+        images=torch.tensor([images, without]), net=torch.nn.Linear(2, 3), gammas=dict, cost=dict,
     )  # fmt: skip
-    data = SimpleNamespace(validation_split="val", dataset=SimpleNamespace(label_source="drawn"))
+    data = SimpleNamespace(
+        validation_split="val", dataset=SimpleNamespace(label_source="drawn"), fingerprints=dict
+    )
     trainer: Any = SimpleNamespace(
         is_global_zero=True, loggers=[], datamodule=data,
-        val_dataloaders=SimpleNamespace(dataset=range(4)),
+        val_dataloaders=SimpleNamespace(dataset=range(4)), world_size=1,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )  # fmt: skip
     report(trainer, module, folder, "best.ckpt")
 

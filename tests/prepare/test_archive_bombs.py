@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from danet_lightning.errors import RequestError
-from danet_lightning.prepare import archive_members
-from danet_lightning.prepare.extraction import unpack
+from danet_lightning.prepare import archives
+from danet_lightning.prepare.unpacking import unpack
 
 ROOM = 400 * 2**20  # bytes of memory beyond what the tests have
 ZEROS = bytes(2**20)
@@ -178,10 +178,10 @@ def test_a_bomb_is_refused_in_little_memory(
     make, expected = BOMBS[name]
     archive, target = make(tmp_path), tmp_path / "target"
     target.mkdir()
-    monkeypatch.setattr(archive_members, "MEMBERS", 3000)
-    monkeypatch.setattr(archive_members, "FOLDERS", 3000)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 3000)
+    monkeypatch.setattr(archives, "MAX_FOLDERS", 3000)
     if name == "zip of zeros":
-        monkeypatch.setattr(archive_members, "ALWAYS", 2**20)
+        monkeypatch.setattr(archives, "SMALL", 2**20)
     told = refused_in_a_child(archive, target)
     assert expected in told
     assert len(told) < 500 + len(str(archive))
@@ -212,6 +212,6 @@ def refused_in_a_child(archive: Path, target: Path) -> str:
 
 def test_the_bounds_leave_room_for_every_release() -> None:
     """COCO's largest archive: 123,287 files in one folder; Cityscapes: 11 GB, 1:1."""
-    assert archive_members.MEMBERS > 2 * 123_287
-    assert archive_members.DEPTH > 20  # ADE20K's full release: 8
-    assert archive_members.RATIO >= 100  # labels as zeros and ones, compressed: 30
+    assert archives.MAX_MEMBERS > 2 * 123_287
+    assert archives.MAX_DEPTH > 20  # ADE20K's full release: 8
+    assert archives.MAX_RATIO >= 100  # labels as zeros and ones, compressed: 30

@@ -280,12 +280,12 @@ def test_the_command_finishes_after_kills(host, tmp_path, monkeypatch) -> None:
     host.files = {archive: padded(camvid(tmp_path / "source")[archive])}
     (tmp_path / "mine.py").write_text(
         "import os, time\n"
-        "from danet_lightning.prepare import extraction\n"
+        "from danet_lightning.prepare import unpacking\n"
         "from danet_lightning.data.camvid import CamVid\n"
         "class Mine(CamVid):\n"
         f"    archives = (CamVid.archives[0]._replace(urls=('{host.url}/{archive}',)),)\n"
         "if 'STOP' in os.environ:\n"
-        "    extraction.os.sync = lambda: time.sleep(600)\n"
+        "    unpacking.os.sync = lambda: time.sleep(600)\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

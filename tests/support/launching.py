@@ -1,6 +1,6 @@
-"""Launch `train` with another function in its place."""
+"""Launch `train` with another function in its place, or a command up to its folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ import pytest
 from omegaconf import DictConfig
 
 import danet_lightning.train.run
-from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import launch
+from danet_lightning.config.commands import CommandConfig, TrainConfig
+from danet_lightning.config.launch import checked_request, launch
+from danet_lightning.config.run_folder import Folder
 
 
 def launch_train(task: Callable[[DictConfig, Path], Any]) -> None:
@@ -17,3 +18,11 @@ def launch_train(task: Callable[[DictConfig, Path], Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(danet_lightning.train.run, "train", task)
         launch("train", TrainConfig)
+
+
+def check_command_line(
+    name: str, form: type[CommandConfig], arguments: Sequence[str]
+) -> Folder | None:
+    """Check all that a command line asks for, up to where its folder would be made."""
+    with checked_request(name, form, arguments) as request:
+        return request.folder

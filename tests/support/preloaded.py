@@ -6,16 +6,17 @@ import matplotlib.pyplot
 import pytest  # the main module, at which every child looks
 import torch._dynamo  # imported by the first optimizer
 import tqdm.auto
+from launching import check_command_line
 
 import danet_lightning.check.report
 import danet_lightning.convert.run
 import danet_lightning.data.drawing
 import danet_lightning.predict.submission
 import danet_lightning.prepare.run
+import danet_lightning.report.run
 import danet_lightning.train.callbacks
 import danet_lightning.train.run
 import danet_lightning.train.wandb_logger
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import check_command_line
 
 check_command_line("train", TrainConfig, ["trainer=cpu"])  # Hydra's parser, the signatures

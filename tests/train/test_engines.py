@@ -12,6 +12,7 @@ import pytest
 import torch
 from commands import danet
 from hydra.core.hydra_config import HydraConfig
+from launching import check_command_line
 from lightning import Trainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
@@ -27,7 +28,7 @@ from trainings import EVERY_STEP, TINY, killed_at, same_runs
 
 from danet_lightning.config.building import run_errors
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import check_command_line, conf_dir
+from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
 from danet_lightning.config.trainer import refuse_unsupported
 from danet_lightning.errors import RequestError
@@ -107,11 +108,33 @@ def test_submitit_slurm_composes() -> None:
     assert config.hydra.launcher._target_.endswith("SlurmLauncher")
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("dataset.root=nowhere", "nowhere"),
+        ("backbone.pretrained=gone.pth", "gone.pth: no such file"),
+        ("trainer.precision=64-true", "trainer.precision"),
+    ],
+)
+def test_a_refused_request_leaves_no_folder(tmp_path: Path, option: str, said: str) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "notes.txt").write_text("mine")
+    for folder in ("new", "here"):
+        arguments = ["dataset=camvid", "trainer=cpu", "logger=csv", f"run_dir={folder}", option]
+        if "dataset" not in option:
+            arguments[0] = "dataset=scenes"
+        done = danet("train", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert said in done.stderr
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "here" / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the refusal is for machines without CUDA")
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "`CUDAAccelerator` can not run on your system"),
+        ([], "trainer.accelerator=cuda: PyTorch"),
         (["trainer.accelerator=cpu"], "The strategy `fsdp` requires a GPU accelerator"),
     ],
     ids=["as it is", "on cpu"],

@@ -19,7 +19,7 @@ from trainings import TINY, TRUSTED, matrix_of
 SMALL = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
     "dataset.train_images=6", "dataset.val_images=5", "dataset.test_images=3",
-    "dataset.size=[32,64]", "augmentation.crop_size=[32,64]",
+    "dataset.size=[32,64]", "augmentation.crop_size=[32,64]", "trainer.log_every_n_steps=2",
 ]  # fmt: skip
 
 
@@ -47,11 +47,24 @@ def test_run_folder_holds_what_the_readme_promises(trained):
     _, run_dir = trained
     for name in ("config.yaml", "best.ckpt", "last.ckpt", "metrics.csv", "results.json"):
         assert (run_dir / name).is_file(), name
-    for name in ("predictions.png", "curves.png"):
+    for name in ("predictions.png", "curves.png", "confusion.png", "classes.png"):
         with Image.open(run_dir / name) as picture:
             assert min(picture.size) > 100, name
     rows = rows_of(run_dir)
     assert len([row for row in rows if row["val/miou"]]) == 2  # one for each epoch
+    assert {"lr/backbone", "lr/head", "lr/gamma", "gamma/pam", "gamma/cam"} <= set(rows[0])
+
+
+def test_results_hold_what_a_report_compares(trained):
+    _, run_dir = trained
+    results = json.loads((run_dir / "results.json").read_text())
+    last = torch.load(run_dir / "best.ckpt", weights_only=True)["state_dict"]
+    gammas = [value.item() for name, value in last.items() if name.endswith("gamma")]
+    assert sorted(results["gammas"].values()) == sorted(gammas)
+    weights = [value for value in last.values() if value.is_floating_point()]
+    assert 0 < results["parameters"] <= sum(map(torch.numel, weights))
+    assert results["cost"]["peak_memory_gib"] > 0.1
+    assert set(results["data"]) == {"train", "val"}
 
 
 def test_table_shows_every_class_and_the_protocol(trained):
@@ -239,8 +252,11 @@ def test_wandb_run_can_be_read_back(trained):
     assert "resnet18" in records
     for key in (
         "git_commit", "protocol", "val/miou", "val/iou/road", "val/predictions", "label_source",
+        "val/confusion", "val/classes",
     ):  # fmt: skip
         assert key in records, key
+    for name in ("confusion", "classes"):
+        assert list(offline.glob(f"files/media/images/val/{name}*.png"))
     assert list(offline.glob("files/media/images/val/predictions*.png"))
 
 
@@ -327,9 +343,17 @@ def test_ctrl_c_leaves_a_usable_run_folder(folder):
 
 @pytest.mark.slow
 def test_tensorboard(folder):
+    given = [each for each in TINY if each != "~callbacks.pictures"]
     result = danet(
-        "train", *TINY, "trainer.max_epochs=1", "logger=tensorboard", "run_dir=board", cwd=folder
+        "train", *given, "trainer.max_epochs=1", "logger=tensorboard", "run_dir=board", cwd=folder
     )
     assert result.returncode == 0, result.stderr
-    assert list((folder / "board" / "tensorboard").glob("events.out.tfevents.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "board" / "tensorboard"))
+    tags = events.Reload().Tags()
+    assert set(tags["images"]) == {"val/predictions", "val/confusion", "val/classes"}
+    (columns, *_) = rows_of(folder / "board")
+    assert set(columns) - {"step"} <= set(tags["scalars"])
+    assert {"time/images_per_second", "time/data_share", "memory/peak_gib"} <= set(columns)
     assert not (folder / "board" / "wandb").exists()

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, and what one image and its label show.
+"""List what can be wrong with a data set, and inspect one image with its label.
 
 H, W: height and width of an image in pixels; C: number of classes.
 """
@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from danet_lightning.data.base import IGNORE, DataError, Pixels, Source
-from danet_lightning.data.files import images
+from danet_lightning.data.base import IGNORE, DataError, Pixels, Source, histogram
+from danet_lightning.data.files.images import orientation
 from danet_lightning.errors import RequestError
 
 WARNINGS = {
     "count": "another number of images than published",
     "left_out": "splits that are not there",
+    "unlabelled": "images without a mask, which are left out",
     "no_labels": "splits without labels",
     "all_ignored": "masks that are ignored entirely",
     "some_0_255": "0/255 masks among others, where 255 is ignored",
@@ -89,16 +89,15 @@ class Content:
 def inspect(source: Source, index: int, num_classes: int) -> Content:
     """Read one image and its label; whatever is raised becomes a finding."""
     name = source.name(index)
-    paths = source.paths(index)
     image, mask, errors = _read(source, index)
     findings = [finding_of(error, "unusable", name=name) for error in errors]
     counts = np.zeros(256, np.int64)
     if mask is not None:
-        counts += np.array(Image.fromarray(mask).histogram())  # a tenth of np.bincount's time
+        counts = histogram(mask)
         findings += _label_findings(counts, num_classes, name, source, index)
     if image is None:
         return Content(None, b"", counts, findings)
-    findings = _with_orientation(findings, paths, name)
+    findings = _with_orientation(findings, source.paths(index), name)
     height, width = image.shape[:2]
     digest = hashlib.sha256(f"{width} x {height}".encode())
     digest.update(np.ascontiguousarray(image).data)
@@ -108,44 +107,36 @@ def inspect(source: Source, index: int, num_classes: int) -> Content:
 def finding_of(error: Exception, kind: str, split: str = "", name: str = "") -> Finding:
     """Turn an error into a finding, of the given kind if the error does not tell its own."""
     splits = (split,) if split else ()
-    if isinstance(error, RequestError) and not isinstance(error, DataError):
-        error = DataError(str(error))
-    if not isinstance(error, DataError):
-        return Finding(kind, splits, f"{name}: {type(error).__name__}: {error}", name=name)
-    kind = error.kind if error.kind in ERRORS or error.kind in WARNINGS else kind
-    files = tuple(str(file) for file in error.files)
-    return Finding(kind, splits, error.fact, error.remedy, name, files)
+    if isinstance(error, DataError):
+        kind = error.kind if error.kind in ERRORS | WARNINGS else kind
+        files = tuple(str(file) for file in error.files)
+        return Finding(kind, splits, error.fact, error.remedy, name, files)
+    if isinstance(error, RequestError):
+        return Finding(kind, splits, str(error), name=name)
+    return Finding(kind, splits, f"{name}: {type(error).__name__}: {error}", name=name)
 
 
 def _read(source: Source, index: int) -> tuple[Pixels | None, Pixels | None, list[Exception]]:
+    """Read image and label; apart if that fails, so that a fault of one hides none of the other."""
+    name = source.name(index)
     try:
         image, mask = source.read(index)
     except Exception as error:  # a source of the user's may raise anything
-        return _read_apart(source, index, error)
-    if image.shape[:2] != mask.shape:
-        text = f"{source.name(index)}: the image is {image.shape}, the mask {mask.shape}."
-        return image, mask, [DataError(text, "size_mismatch", "Make (H, W) the same.")]
-    return image, mask, []
-
-
-def _read_apart(
-    source: Source, index: int, error: Exception
-) -> tuple[Pixels | None, Pixels | None, list[Exception]]:
-    """Read image and label on their own, so that the fault of one hides nothing in the other."""
-    if not source.paths(index):
-        return None, None, [error]
-    image, mask = None, None
-    is_size = isinstance(error, DataError) and error.kind == "size_mismatch"
-    errors = [error] if is_size else []
-    try:
-        image = source.read_image(index)
-    except Exception as own:  # as above
-        errors.append(own)
-    try:
-        mask = source.read_mask(index)
-    except Exception as own:  # as above
-        errors.append(own)
-    return image, mask, errors or [error]
+        if not source.paths(index):
+            return None, None, [error]
+        parts: list[Pixels | None] = []
+        errors = [error] if getattr(error, "kind", "") == "size_mismatch" else []
+        for read_part in (source.read_image, source.read_mask):
+            try:
+                parts.append(read_part(index))
+            except Exception as part_error:  # as above
+                parts.append(None)
+                errors.append(part_error)
+        return parts[0], parts[1], errors or [error]
+    if image.shape[:2] == mask.shape:
+        return image, mask, []
+    text = f"{name}: the image is {image.shape}, the mask {mask.shape}."
+    return image, mask, [DataError(text, "size_mismatch", "Make (H, W) the same.")]
 
 
 def _label_findings(
@@ -166,20 +157,18 @@ def _label_findings(
 
 def _with_orientation(findings: list[Finding], paths: Sequence[Path], name: str) -> list[Finding]:
     """Explain a size mismatch by the EXIF rotation of image or label, or else warn of that."""
-    turned = {str(path): images.orientation(path) for path in paths if path.suffix != ".mat"}
-    turned = {path: orientation for path, orientation in turned.items() if orientation != 1}
+    orientations = {str(path): orientation(path) for path in paths if path.suffix != ".mat"}
+    turned = {path: number for path, number in orientations.items() if number != 1}
     if not turned:
         return findings
     text = " ".join(
-        f"{path} has the EXIF orientation {orientation}: viewers turn or mirror it."
-        for path, orientation in turned.items()
+        f"{path} has the EXIF orientation {number}: viewers turn or mirror it."
+        for path, number in turned.items()
     )
-    if any(each.kind == "size_mismatch" for each in findings):
-        return [
-            replace(each, message=f"{each.message} {text}")
-            if each.kind == "size_mismatch"
-            else each
-            for each in findings
-        ]
+    kinds = [finding.kind for finding in findings]
+    if "size_mismatch" in kinds:
+        place = kinds.index("size_mismatch")
+        explained = replace(findings[place], message=f"{findings[place].message} {text}")
+        return [*findings[:place], explained, *findings[place + 1 :]]
     remedy = "See that the label lies on the image as both are stored, then remove the tag."
     return [*findings, Finding("exif_rotation", (), text, remedy, name, tuple(turned))]

@@ -1,27 +1,23 @@
-"""Walk over the splits of a data set: read what training would read, and keep every finding."""
+"""Read every file of a data set as training would, and report what is wrong with it."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from omegaconf import DictConfig
 
 from danet_lightning.check.findings import Content, finding_of, inspect
 from danet_lightning.check.report import write
-from danet_lightning.check.splits import Pair, Report, Tally, conclude, duplicate, shared
+from danet_lightning.check.splits import Originals, Pair, Report, Tally
 from danet_lightning.config.building import build, request_errors
 from danet_lightning.data.base import DataError, DataSet, Source
 from danet_lightning.data.files.black_and_white import BlackAndWhite
-from danet_lightning.data.samples.loader import cores
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.disk.progress import bar
 from danet_lightning.errors import RequestError
 
 NEEDED = ("train", "val")  # without them there is no training
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def check(config: DictConfig, run_dir: Path) -> None:
@@ -29,9 +25,9 @@ def check(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         data = build(config, "dataset", DataSet)
     splits = [config.splits] if isinstance(config.splits, str) else config.splits
-    found = walk(data, splits, config.workers)
-    write(found, run_dir)
-    if found.errors:
+    report = walk(data, splits, config.workers)
+    write(report, run_dir)
+    if report.errors:
         raise SystemExit(1)
 
 
@@ -50,28 +46,25 @@ def walk(data: DataSet, splits: Sequence[str] | None = None, workers: int | None
         RequestError: A split is unknown, or none is there.
     """
     report = Report(data)
-    sources = _sources(report, splits)
-    pairs = _pairs(sources)
-    originals: dict[bytes, dict[tuple[str, ...], str]] = {}
-    workers = workers or cores()
-    pool = ThreadPoolExecutor(workers)
+    pairs = _pairs(_sources(report, splits))
+    originals: Originals = {}
+    pool = ThreadPoolExecutor(workers or cores())
     try:
-        contents = _in_order(pool, lambda pair: _inspect(pair, data), pairs, 4 * workers)
-        for pair, content in zip(
-            pairs, bar(contents, total=len(pairs), desc="check", unit="image"), strict=True
-        ):
+        contents = pool.map(lambda it: inspect(it.source, it.index, len(data.classes)), pairs)
+        progress = bar(contents, total=len(pairs), desc="check", unit="image")
+        for pair, content in zip(pairs, progress, strict=True):
             _add(report, pair, content)
-            report.findings += duplicate(pair, content, originals)
+            report.find_duplicate(pair, content.digest, originals)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C waits for the images in work only
-    report.findings += shared(sources)
-    for split, tally in report.splits.items():
-        conclude(report, split, tally)
+    report.find_shared(pairs)
+    for split in report.splits:
+        report.conclude(split)
     return report
 
 
 def _sources(report: Report, wanted: Sequence[str] | None) -> dict[str, Source]:
-    """The splits that can be read; what is missing becomes a finding."""
+    """Pair the files of the splits; what is wrong or missing becomes a finding."""
     known = report.data.splits
     for split in wanted or ():
         if split not in known:
@@ -80,7 +73,9 @@ def _sources(report: Report, wanted: Sequence[str] | None) -> dict[str, Source]:
     for split in dict.fromkeys(known if wanted is None else wanted):
         problems: Sequence[RequestError] = ()
         try:
-            sources[split], problems, published = report.data.pairs(split)
+            source, problems, published = report.data.pairs(split)
+            sources[split] = source
+            report.splits[split] = Tally(len(source), published, BlackAndWhite(source, split))
         except RequestError as error:
             problems = [error]
         except OSError as error:  # a folder that may not be listed, a disk that is gone
@@ -88,20 +83,17 @@ def _sources(report: Report, wanted: Sequence[str] | None) -> dict[str, Source]:
         for problem in problems:
             finding = finding_of(problem, "layout", split)
             if finding.kind == "absent" and wanted is None and split not in NEEDED:
-                missing = finding.message.partition("\n")[0]  # where to get it was not asked
-                finding = replace(finding, kind="left_out", message=missing)
+                message = finding.message.partition("\n")[0]  # where to get it was not asked
+                finding = replace(finding, kind="left_out", message=message)
             report.findings.append(finding)
-        if split in sources:
-            source = sources[split]
-            report.splits[split] = Tally(len(source), published, BlackAndWhite(source, split))
-    if not sources and {each.kind for each in report.findings} <= {"absent", "left_out"}:
+    if not sources and {finding.kind for finding in report.findings} <= {"absent", "left_out"}:
         message = report.findings[0].message if report.findings else "splits is empty; name one."
         raise RequestError(message)
     return sources
 
 
 def _pairs(sources: dict[str, Source]) -> list[Pair]:
-    """Each pair of files once: Cityscapes' trainval is train and val, COCO-Stuff's val is test."""
+    """List each pair of files once, with its splits: Cityscapes' trainval is train and val."""
     pairs: dict[object, Pair] = {}
     for split, source in sources.items():
         for index in range(len(source)):
@@ -110,34 +102,15 @@ def _pairs(sources: dict[str, Source]) -> list[Pair]:
     return list(pairs.values())
 
 
-def _inspect(pair: Pair, data: DataSet) -> Content:
-    content = inspect(pair.source, pair.index, len(data.classes))
-    splits = tuple(pair.splits)
-    return replace(content, findings=[replace(each, splits=splits) for each in content.findings])
-
-
-def _in_order(
-    pool: ThreadPoolExecutor,
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    ahead: int,
-) -> Iterator[Result]:
-    # Not pool.map, which makes all futures at once: memory would grow with the data set.
-    pending: deque[Future[Result]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) == ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
 def _add(report: Report, pair: Pair, content: Content) -> None:
+    """Count one image in each of its splits, and keep what is wrong with it."""
+    is_ignored = any(finding.kind == "all_ignored" for finding in content.findings)
     for split in pair.splits:
         tally = report.splits[split]
         if content.size is not None:
             tally.sizes[content.size] += 1
         tally.counts += content.counts
         tally.black_and_white.add(content.counts)
-        tally.unlabelled += any(each.kind == "all_ignored" for each in content.findings)
-    report.findings += content.findings
+        tally.unlabelled += is_ignored
+    splits = tuple(pair.splits)
+    report.findings += [replace(finding, splits=splits) for finding in content.findings]

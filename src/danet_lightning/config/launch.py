@@ -4,17 +4,17 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from danet_lightning.config.commands import CommandConfig, open_keys, problems, text_keys
@@ -25,20 +25,23 @@ from danet_lightning.config.overrides import (
     check_choices,
     compose,
     compose_common,
-    insert,
+    inserted,
     literal,
+    meant_key,
+    naming,
     points,
     quoted,
     unknown_keys,
 )
 from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
-from danet_lightning.config.sweep import point, repetition, score, sweep
+from danet_lightning.config.sweep import point, score, sweep
 from danet_lightning.config.terminal import protect_log, protect_output
 from danet_lightning.config.validation import restore_texts
 from danet_lightning.disk.writing import FULL, machine_errors, refusal
 from danet_lightning.errors import RequestError, RunError
-from danet_lightning.processes.internals import command_line_parser
+from danet_lightning.processes.internals import command_line_parser, run_job
 from danet_lightning.processes.launching import (
+    command_line,
     one_configuration,
     rank,
     started_outside,
@@ -46,6 +49,7 @@ from danet_lightning.processes.launching import (
 )
 
 VERSION_BASE = "1.3"
+SWEEP_DIRS = ("sweep_dir=", "hydra.sweep.dir=")
 
 
 def launch(name: str, form: type[CommandConfig]) -> None:
@@ -63,10 +67,6 @@ def launch(name: str, form: type[CommandConfig]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back as they are, not printed by Hydra
     os.environ["MPLBACKEND"] = "agg"  # no figure is shown; a notebook's may not be importable here
     protect_output()
-    is_sweep = bool({"-m", "--multirun"} & set(sys.argv))
-    sys.argv[1:] = understood(sys.argv[1:], form, is_sweep)
-    if rank():  # the first process leaves the records, and the log
-        insert("hydra.output_subdir=null", "hydra/job_logging=none")
     started = False
 
     def job(config: DictConfig) -> Any:
@@ -78,8 +78,8 @@ def launch(name: str, form: type[CommandConfig]) -> None:
             config.run_dir = str(run_dir)
         is_point = HydraConfig.get().mode is RunMode.MULTIRUN
         with point(run_dir) if is_point else told():
-            # again: a sampling sweeper makes up its points as it goes
-            validate(config, form, HydraConfig.get().overrides.task)
+            if is_point:  # composed by the sweeper, which may have sampled its values just now
+                validate(config, form, HydraConfig.get().overrides.task)
             own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
             settle_in()
             with own, machine_errors(run_dir), one_configuration(name, config, run_dir):
@@ -88,19 +88,19 @@ def launch(name: str, form: type[CommandConfig]) -> None:
             return score(run_dir) if is_point else None
 
     job.__name__ = name  # by which Hydra calls the job
-    run = hydra.main(str(conf_dir()), name, VERSION_BASE)(job)
     try:
         require_working_folder()
-        chosen = check_command_line(name, form)
-        if chosen is None or rank():  # the first process has the folder for all
-            run()
+        arguments = understood(sys.argv[1:], form)
+        with checked_request(name, form, arguments) as request:
+            if request.config is not None:
+                _run(name, request.config, request.folder, job)
+                return
+        main = hydra.main(str(conf_dir()), name, VERSION_BASE)(job)
+        if request.folder is not None:
+            _sweep(name, arguments, request, main)
             return
-        with occupied(chosen) as folder:  # before Hydra writes there
-            again = repetition(name, folder)
-            # once for all jobs, wherever they run
-            insert(f"hydra.{chosen.kind}.dir={quoted(str(folder))}")
-            with sweep(folder, again) if is_sweep else nullcontext():
-                run()
+        with command_line(arguments):  # help, or a configuration, is printed
+            main()
     except KeyboardInterrupt:
         print("Interrupted; what was written stays in the run folder.", file=sys.stderr)
         sys.exit(130)
@@ -109,8 +109,8 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         sys.exit(1)
     except RequestError as error:
         refuse(error)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        if started:
+    except (HydraException, OmegaConfBaseException, OSError, ValueError, RuntimeError) as error:
+        if started or (type(error) is RuntimeError and "srun" not in str(error)):
             raise
         if isinstance(error, OSError) and error.errno in FULL:
             name = error.filename or "A file of run_dir"
@@ -119,10 +119,36 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         refuse(error)
 
 
-def understood(
-    arguments: Sequence[str], form: type[CommandConfig], is_sweep: bool = False
-) -> list[str]:
+def _run(
+    name: str, config: DictConfig, chosen: Folder | None, job: Callable[[DictConfig], Any]
+) -> None:
+    """Run a job in its folder, which is made and kept from others before Hydra writes there."""
+    records = (".hydra", f"{name}.log")
+    with occupied(chosen, records) if chosen else nullcontext() as folder:
+        if folder is not None:
+            with read_write(config.hydra):
+                config.hydra.run.dir = str(folder)
+        run_job(config, job)
+
+
+def _sweep(
+    name: str, arguments: Sequence[str], request: "Request", main: Callable[[], Any]
+) -> None:
+    """Let Hydra run the points of a sweep, all in one folder, wherever they run."""
+    assert request.folder is not None
+    with occupied(request.folder) as folder:
+        place = quoted(str(folder))
+        is_named = any(each.startswith(SWEEP_DIRS) for each in arguments)
+        stays = [] if is_named else [f"sweep_dir={place}"]
+        again = ["python", "-m", f"danet_lightning.{name}", *arguments, *stays]
+        all_arguments = inserted(arguments, f"hydra.sweep.dir={place}", *request.naming)
+        with command_line(all_arguments), sweep(folder, again, request.overrides):
+            main()
+
+
+def understood(arguments: Sequence[str], form: type[CommandConfig]) -> list[str]:
     """Write what was typed so that Hydra reads it: texts in quotes, keys of open nodes added."""
+    is_sweep = bool({"-m", "--multirun"} & set(arguments))
     texts, nodes = text_keys(form), open_keys(form)
     return [literal(added(each, nodes), is_sweep, texts=texts) for each in arguments]
 
@@ -173,49 +199,98 @@ def validate(config: DictConfig, form: type[CommandConfig], overrides: Sequence[
         raise RequestError("\n".join(told))
 
 
-def check_command_line(
-    name: str, form: type[CommandConfig], command_line: Sequence[str] | None = None
-) -> Folder | None:
+class Request(NamedTuple):
+    """What a command line asks for.
+
+    Attributes:
+        overrides: Of the configuration.
+        config: Composed and checked, with Hydra's part; None where Hydra composes by itself, for
+            the points of a sweep and what it prints.
+        folder: Of the run or the sweep, if this process is to make one.
+        naming: Overrides that give the points of a sweep the names of their folders.
+    """
+
+    overrides: list[str]
+    config: DictConfig | None = None
+    folder: Folder | None = None
+    naming: Sequence[str] = ()
+
+
+@contextmanager
+def checked_request(
+    name: str, form: type[CommandConfig], arguments: Sequence[str]
+) -> Iterator[Request]:
     """Check every config that a command line asks for, before any folder is made.
 
-    Returns:
-        The folder of the run or the sweep, if the command leaves one.
+    Yields:
+        The request, while Hydra is initialized with its YAML files.
 
     Raises:
         RequestError: A composed config is wrong.
         HydraException: An override cannot be read or applied.
     """
-    args = command_line_parser().parse_args(command_line)
+    args, unknown = command_line_parser().parse_known_args(arguments)
+    overrides = list(args.overrides)
     if args.help or args.hydra_help or args.info or args.shell_completion:
-        return None
+        yield Request(overrides)
+        return
+    if args.experimental_rerun:
+        raise RequestError(
+            "--experimental-rerun: a pickled job is not run. The same command goes on with a run, "
+            "and a sweep says at its end what runs it again."
+        )
     if args.multirun and started_outside():
         raise RequestError(
             "-m: torchrun and srun would start the whole sweep in each of their processes. Start "
             "it by itself: with trainer.devices=..., or with hydra/launcher=submitit_slurm."
         )
-    name, overrides = args.config_name or name, list(args.overrides)
+    name = args.config_name or name
     if args.config_dir:
         if not Path(args.config_dir).is_dir():
             raise RequestError(f"--config-dir {args.config_dir}: no such folder")
         searched = quoted(f"file://{Path(args.config_dir).absolute()}")
         overrides.append(f"hydra.searchpath=[{searched}]")
-    folder = Path(args.config_path or conf_dir()).absolute()
+    if rank():  # the first process leaves the records, and the log
+        overrides += ["hydra.output_subdir=null", "hydra/job_logging=none"]
+    conf = Path(args.config_path or conf_dir()).absolute()
     before = HydraConfig.instance().cfg
     try:
-        with hydra.initialize_config_dir(str(folder), version_base=VERSION_BASE):
-            for job, swept in points(name, overrides) if args.multirun else [(overrides, "")]:
-                config = _check_point(name, job, form, swept, to_run=not args.cfg)
-            if args.cfg or not (args.multirun or form.leaves_folder):
-                return None
+        with hydra.initialize_config_dir(str(conf), name, VERSION_BASE):
+            if unknown:
+                word = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+                raise RequestError(
+                    f"{unknown[0]}: settings are written as key=value"
+                    f"{', here ' * bool(meant := meant_key(word, name))}{meant}; "
+                    f"danet {name} --help lists them."
+                )
             if args.multirun:
-                return chosen_folder(compose_common(name, overrides), "sweep")
-            return chosen_folder(config, "run")
+                for job, swept in points(name, overrides):
+                    _check_point(name, job, form, swept)
+                common = compose_common(name, overrides)
+                place = chosen_folder(common, "sweep")
+                yield Request(overrides, folder=place, naming=naming(overrides, common))
+                return
+            config = _check_point(name, overrides, form, to_run=not args.cfg)
+            if args.cfg:
+                yield Request(overrides)
+                return
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise RequestError("hydra.mode=MULTIRUN: start a sweep with -m instead.")
+            is_maker = form.leaves_folder and not rank()  # the first process makes it for all
+            folder = chosen_folder(config, "run") if is_maker else None
+            with open_dict(config):
+                config.hydra = HydraConfig.get()
+            yield Request(overrides, config, folder)
     finally:
         HydraConfig.instance().cfg = before
 
 
 def _check_point(
-    name: str, overrides: Sequence[str], form: type[CommandConfig], swept: str, to_run: bool
+    name: str,
+    overrides: Sequence[str],
+    form: type[CommandConfig],
+    swept: str = "",
+    to_run: bool = True,
 ) -> DictConfig:
     try:
         check_choices(overrides)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from danet_lightning.errors import PASSING
+from danet_lightning.errors import PASSING, ROUNDING
 
 
 def _with_target(node: dict[str, Any]) -> dict[str, Any]:
@@ -46,8 +46,11 @@ class TrainerNode(TypedDict, total=False):
     """Arguments of `lightning.Trainer`."""
 
     precision: Precision | None
-    devices: str | Limit | Devices
-    num_nodes: PositiveInt
+    # where it goes on
+    accelerator: Annotated[Any, ROUNDING]
+    devices: Annotated[str | Limit | Devices, ROUNDING]
+    num_nodes: Annotated[PositiveInt, ROUNDING]
+    strategy: Annotated[Any, ROUNDING]
     # how long it goes on
     max_epochs: Annotated[Limit | None, PASSING]
     min_epochs: Annotated[NonNegativeInt | None, PASSING]
@@ -100,6 +103,14 @@ class TrainerNode(TypedDict, total=False):
     callbacks: Annotated[Any, _only(None, "give each one a name: +callbacks.NAME._target_=...")]
 
 
+class ModelNode(TypedDict, total=False):
+    """Arguments of a network that the data set decides."""
+
+    num_classes: Annotated[
+        Any, _only(None, "the data set's classes are counted; choose it, or dataset.classes=[...]")
+    ]
+
+
 class OptimizerNode(TypedDict, total=False):
     """Arguments that the optimizers of `torch.optim` share."""
 
@@ -107,3 +118,6 @@ class OptimizerNode(TypedDict, total=False):
     lr: NonNegativeFloat
     momentum: NonNegativeFloat
     weight_decay: NonNegativeFloat
+
+
+STATED: dict[str, Any] = {"trainer": TrainerNode, "model": ModelNode, "optimizer": OptimizerNode}

@@ -1,7 +1,8 @@
 """The folder of a run or a sweep: one of its own by default, and never that of another command."""
 
 import itertools
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,10 +10,8 @@ from typing import Any, Literal, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from danet_lightning.disk.claim import HeldError, claimed
+from danet_lightning.disk.claim import IN_USE, HeldError, claimed
 from danet_lightning.errors import RequestError
-
-CLAIM = ".in_use"  # in a folder while a command is at work there: which one, where, since when
 
 
 class Folder(NamedTuple):
@@ -40,8 +39,13 @@ def chosen_folder(config: DictConfig, kind: Literal["run", "sweep"]) -> Folder:
 
 
 @contextmanager
-def occupied(folder: Folder) -> Iterator[Path]:
+def occupied(folder: Folder, records: Sequence[str] = ()) -> Iterator[Path]:
     """Make a folder, and keep other commands out of it until the end.
+
+    Args:
+        folder: Where a command writes.
+        records: What a request that is refused has left there; a new folder with nothing else is
+            removed.
 
     Yields:
         Its path, with a number behind it where commands have started in the same second.
@@ -50,12 +54,13 @@ def occupied(folder: Folder) -> Iterator[Path]:
         RequestError: A command is at work there, or in the folder of a point below it.
         OSError: It cannot be written.
     """
+    is_new = folder.is_dated or not folder.path.exists()
     path = _new(folder.path) if folder.is_dated else folder.path
     path.mkdir(parents=True, exist_ok=True)
-    below = path.glob(f"*/**/{CLAIM}") if folder.kind == "sweep" else ()
+    below = path.glob(f"*/**/{IN_USE}") if folder.kind == "sweep" else ()
     place = path
     try:
-        with claimed(path / CLAIM):
+        with claimed(path / IN_USE):
             for claim in below:
                 place = claim.parent
                 with claimed(claim):
@@ -68,6 +73,10 @@ def occupied(folder: Folder) -> Iterator[Path]:
             f"{key}: {place} is in use by {error}. Wait until that has ended, or choose another "
             f"{key}."
         ) from None
+    except SystemExit as end:
+        if end.code == 2 and is_new and {each.name for each in path.iterdir()} <= set(records):
+            shutil.rmtree(path)
+        raise
 
 
 def _new(path: Path) -> Path:

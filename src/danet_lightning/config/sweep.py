@@ -12,13 +12,15 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from danet_lightning.config.explanation import explain
-from danet_lightning.config.overrides import fixed, quoted
+from danet_lightning.config.overrides import fixed
 from danet_lightning.disk.writing import writing
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.runs import reading
+from danet_lightning.runs.grouping import grouped, warnings
+from danet_lightning.runs.overview import table
+from danet_lightning.runs.reading import NOTE
 
 log = logging.getLogger(__name__)
-
-NOTE = "failed.json"  # in a run folder: a launcher may run the point in another process, elsewhere
 
 
 class PointFailed(Exception):  # noqa: N818 - nothing to catch, but for the sweeper
@@ -57,20 +59,16 @@ def score(run_dir: Path) -> Any:
     return json.loads(results.read_text())["miou"] if results.is_file() else None
 
 
-def repetition(name: str, folder: Path) -> list[str]:
-    """The command that runs this sweep again, in the same folder."""
-    given = any(each.startswith(("sweep_dir=", "hydra.sweep.dir=")) for each in sys.argv)
-    stays = [] if given else [f"sweep_dir={quoted(str(folder))}"]
-    return ["python", "-m", f"danet_lightning.{name}", *sys.argv[1:], *stays]
-
-
 @contextmanager
-def sweep(folder: Path, command: Sequence[str]) -> Iterator[None]:
-    """Run a sweep to its end, name the points that failed, and end the process with their code.
+def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Iterator[None]:
+    """Run a sweep to its end, and tell its table of means and which of its points failed.
+
+    Where some did, the process ends with their code.
 
     Args:
         folder: of the sweep.
         command: what runs it again.
+        overrides: of its command line.
     """
     for note in folder.rglob(NOTE):  # of an earlier start
         note.unlink()
@@ -83,13 +81,23 @@ def sweep(folder: Path, command: Sequence[str]) -> Iterator[None]:
         if folder.is_dir():
             print(again, file=sys.stderr)
         raise
+    _compare(folder)
     notes = {note.parent: json.loads(note.read_text("utf-8")) for note in folder.rglob(NOTE)}
     if not notes:
         return
     print(f"{len(notes)} of the sweep's points failed:", file=sys.stderr)
-    common = fixed()
+    common = fixed(overrides)
     for run_dir, note in sorted(notes.items()):
         swept = " ".join(each for each in note["overrides"] if each not in common)
         print(f"  {run_dir}  {swept}  {note['reason'].splitlines()[0]}", file=sys.stderr)
     print(again, file=sys.stderr)
     sys.exit(max(note["code"] for note in notes.values()))
+
+
+def _compare(folder: Path) -> None:
+    """Print the means over seeds of what has a result, and the command that shows more."""
+    groups = grouped([reading.read(path) for path in reading.below(folder)])
+    if not any(group.scored for group in groups):
+        return
+    print(f"\n{table(groups)}", *warnings(groups), sep="\n")
+    print(f"compare: danet report runs={shlex.quote(str(folder))}")

@@ -21,7 +21,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.config.building import build
-from danet_lightning.errors import RequestError
+from danet_lightning.config.commands import CommandConfig, marked
+from danet_lightning.errors import PLACED, RequestError
 from danet_lightning.processes.agreement import Agreement
 from danet_lightning.processes.internals import copies_this_process
 
@@ -50,6 +51,7 @@ def build_trainer(
         resumed_step: The step that a training goes on from; what TensorBoard has of later ones
             is dropped.
     """
+    _require_gpu(str(config.trainer.accelerator))
     options: dict[str, Any] = {}
     if config.trainer.precision == "auto":
         options["precision"] = best_precision(config.trainer.accelerator)
@@ -61,11 +63,32 @@ def build_trainer(
     names = map(str, config.callbacks)
     callbacks = [build(config, f"callbacks.{name}", Callback) for name in names]
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    callbacks.append(Agreement(plain))
+    callbacks.append(Agreement(plain, marked(plain, CommandConfig, PLACED)))
     options |= {"logger": loggers or False, "callbacks": callbacks}
+    epochs, every = config.trainer.max_epochs, config.trainer.get("check_val_every_n_epoch")
+    if epochs and every and 0 < epochs < every:  # or the training would have no result
+        options["check_val_every_n_epoch"] = epochs
     trainer: Trainer = build(config, "trainer", Trainer, **options)
     refuse_unsupported(trainer, config.trainer.precision)
     return trainer
+
+
+def _require_gpu(accelerator: str) -> None:
+    """Refuse an accelerator that this machine does not have.
+
+    Raises:
+        RequestError: With what to use instead.
+    """
+    backends = {
+        "gpu": (torch.cuda, torch.backends.mps),
+        "cuda": (torch.cuda,),
+        "mps": (torch.backends.mps,),
+    }
+    if accelerator in backends and not any(it.is_available() for it in backends[accelerator]):
+        raise RequestError(
+            f"trainer.accelerator={accelerator}: PyTorch {torch.__version__} finds none on this "
+            "machine. Use trainer=cpu, or look why nvidia-smi or this build of PyTorch shows none."
+        )
 
 
 def refuse_unsupported(trainer: Trainer, precision: Any) -> None:

@@ -1,5 +1,6 @@
 """Loaders over the splits of a data set: what is read, in which order, by how many."""
 
+import hashlib
 import logging
 from contextlib import suppress
 from pathlib import Path
@@ -15,17 +16,17 @@ from danet_lightning.data.files.black_and_white import look_for_black_and_white
 from danet_lightning.data.files.cache import cached
 from danet_lightning.data.files.digest import digests
 from danet_lightning.data.files.leakage import refuse_shared
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.data.samples.loader import (
     SegmentationLoader,
     TrainingLoader,
-    cores,
     start_worker,
 )
 from danet_lightning.data.samples.sampler import EpochSampler, EvaluationSampler
 from danet_lightning.data.samples.transforms import Augmentation
 from danet_lightning.disk.names import expanded
-from danet_lightning.errors import PASSING, RequestError, checked
+from danet_lightning.errors import PLACED, RequestError, checked
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +54,9 @@ class SegmentationDataModule(LightningDataModule):
         augmentation: Augmentation | None = None,
         batch_size: PositiveInt = 8,
         seed: NonNegativeInt = 0,
-        workers: Annotated[NonNegativeInt, PASSING] = 0,
-        cache: Annotated[Literal["none", "memmap"], PASSING] = "none",
-        cache_dir: Annotated[Annotated[str, Field(min_length=1)] | None, PASSING] = None,
+        workers: Annotated[NonNegativeInt, PLACED] = 0,
+        cache: Annotated[Literal["none", "memmap"], PLACED] = "none",
+        cache_dir: Annotated[Annotated[str, Field(min_length=1)] | None, PLACED] = None,
         validation_split: str = "val",
     ) -> None:
         super().__init__()
@@ -79,6 +80,17 @@ class SegmentationDataModule(LightningDataModule):
         if self.cache == "memmap" and self.trainer is not None and self.trainer.state.fn:
             self.setup(self.trainer.state.fn.value)
 
+    def require(self) -> None:
+        """Look for the data, before weights are fetched and other processes started for it.
+
+        Raises:
+            RequestError: Files of a split that training reads are missing or wrong.
+        """
+        for split in ("train", self.validation_split):
+            self.dataset.require_split(split)
+            if problems := self.dataset.pairs(split).problems:
+                raise problems[0]
+
     def digests(self, split: str) -> Tensor:
         """Tell the images and labels of a split from others, as (N, 2) int64; see `digest`.
 
@@ -93,6 +105,13 @@ class SegmentationDataModule(LightningDataModule):
             except OSError as error:
                 raise RequestError(f"{error.filename} cannot be read: {error.strerror}.") from error
         return self._digests[split]
+
+    def fingerprints(self) -> dict[str, str]:
+        """Tell each split that was digested so far by a short text, the same for the same data."""
+        return {
+            split: hashlib.blake2b(found.numpy().tobytes(), digest_size=8).hexdigest()
+            for split, found in self._digests.items()
+        }
 
     def setup(self, stage: str) -> None:
         """Find the splits that the stage reads, so that missing data ends the run at once."""
@@ -142,9 +161,12 @@ class SegmentationDataModule(LightningDataModule):
     def _new_source(self, split: str) -> Source:
         name = type(self.dataset).__name__
         self.dataset.require_split(split)
-        source, problems, published = self.dataset.pairs(split)
-        if problems:
-            raise problems[0]
+        pairs = self.dataset.pairs(split)
+        source, problems, published = pairs
+        if pairs.errors:
+            raise pairs.errors[0]
+        for problem in problems:
+            log.warning("%s: %s: %s", name, split, problem)
         if len(source) == 0:
             raise RequestError(
                 f"{name}: the split '{split}' holds no images. Put images into it or choose "
@@ -160,6 +182,8 @@ class SegmentationDataModule(LightningDataModule):
         if split == "train" and self.dataset.is_own:
             refuse_shared(source, self.dataset.pairs("val").source)
         self._require_labels(split, source)
+        if split == "train" and self.augmentation is not None:
+            _look_at_sides(source, self.augmentation.crop_size)
         if self.cache == "memmap":
             source = cached(source, name, *self._cache_options())
         return source
@@ -202,3 +226,15 @@ class SegmentationDataModule(LightningDataModule):
     def _workers(self) -> int:
         processes = 1 if self.trainer is None else self.trainer.num_devices
         return min(self.workers, max(1, cores() // processes))
+
+
+def _look_at_sides(source: Source, crop: tuple[int, int]) -> None:
+    """Warn when the crop is upright and the images lie, or the other way round."""
+    height, width = crop
+    sizes = [source.read(index)[0].shape[:2] for index in range(min(len(source), 4))]
+    if height != width and all((h - w) * (height - width) < 0 for h, w in sizes):
+        log.warning(
+            "augmentation.crop_size: (height, width) is (%d, %d), and the images are %d x %d; "
+            "augmentation.crop_size=[%d,%d] lies as they do.",
+            *(height, width, *sizes[0], width, height),
+        )

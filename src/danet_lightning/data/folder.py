@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field, NonNegativeInt
 
 from danet_lightning.data.base import DataError, DataSet, Pairs, Place, Triple
 from danet_lightning.data.files.layout import require_folder
-from danet_lightning.data.files.legend import legend
 from danet_lightning.data.files.lists import pair_lines
-from danet_lightning.data.files.own_masks import ColorSource
+from danet_lightning.data.files.own_masks import own_masks
 from danet_lightning.data.files.pairing import pair_by_name
+from danet_lightning.data.files.source import FileSource
 from danet_lightning.disk.names import expanded, stored_path
-from danet_lightning.errors import PASSING, RequestError, checked
+from danet_lightning.errors import PLACED, RequestError, checked
 
 LAYOUT = """\
 Your own images are expected as dataset.root/{train,val}/images/ and, by the same names, masks \
@@ -26,7 +26,8 @@ Your own images are expected as dataset.root/{train,val}/images/ and, by the sam
   dataset.list_file={split}.txt   lines of an image and its mask, relative to dataset.root"""
 
 PARTNER = (
-    "Add or remove them; dataset.image_suffix and dataset.mask_suffix are taken off names that "
+    "Add or remove them; dataset.skip_unlabelled=true leaves images without a mask out; "
+    "dataset.image_suffix and dataset.mask_suffix are taken off names that "
     "differ in their endings; JPEGs are no masks, as they invent labels along every edge."
 )
 
@@ -79,6 +80,8 @@ class Folder(DataSet):
             hold ids, and VOC's colors are drawn.
         ignore: An id or ids that are ignored; of masks of colors, a color or colors. With
             `colors`, three numbers are a color.
+        skip_unlabelled: Whether images without a mask are left out, and counted. Of a list, all
+            has to be there.
 
     Raises:
         RequestError: Ids, colors and classes do not fit together, or nothing says which images
@@ -92,33 +95,40 @@ class Folder(DataSet):
         self,
         root: Place,
         classes: Names,
-        images: Annotated[Text, PASSING] = "{split}/images",
-        masks: Annotated[Text, PASSING] = "{split}/masks",
+        images: Annotated[Text, PLACED] = "{split}/images",
+        masks: Annotated[Text, PLACED] = "{split}/masks",
         image_suffix: str = "",
         mask_suffix: str = "",
-        list_file: Annotated[Text | None, PASSING] = None,
+        list_file: Annotated[Text | None, PLACED] = None,
         val_fraction: Fraction | None = None,
         split_seed: NonNegativeInt = 0,
         ids: Sequence[Id] | None = None,
         colors: Sequence[Color] | None = None,
         ignore: Id | Sequence[Id] | Sequence[Color] | None = 255,
+        skip_unlabelled: bool = False,
     ) -> None:
         self.root = root
         self.classes = tuple(classes)
-        self.legend = legend(self.classes, ids, colors, ignore)
-        self.palette = self.legend.palette
+        self.masks = own_masks(self.classes, ids, colors, ignore)
+        self.palette = self.masks.palette
         self.raw_ids = tuple(ids or range(len(self.classes)))
         self.image_pattern, self.mask_pattern = images, masks
         self.suffixes = (image_suffix, mask_suffix)
         self.list_file = list_file
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.skip_unlabelled = skip_unlabelled
         self.place = images if list_file is None else list_file  # what decides on the splits
         if "{split}" not in self.place and val_fraction is None:
             key = "images" if list_file is None else "list_file"
             raise RequestError(
                 f"dataset.{key}={self.place}: without {{split}} in it, nothing says which images "
                 "are for validation. Set apart a share of them: dataset.val_fraction=0.2"
+            )
+        if skip_unlabelled and list_file is not None:
+            raise RequestError(
+                "dataset.skip_unlabelled: a list names the mask of every image; take the lines "
+                "without one out of dataset.list_file."
             )
         self.label_source = f"own masks, {masks if list_file is None else list_file}"
         if val_fraction is not None:
@@ -131,7 +141,7 @@ class Folder(DataSet):
             RequestError: A folder or a list is missing, or a split holds nothing.
         """
         files, problems = self._files(split)
-        return Pairs(ColorSource(files, self.legend.train_ids, self.legend.color_ids), problems)
+        return Pairs(FileSource(files, self.masks.train_ids, self.masks.color_ids), problems)
 
     def _files(self, split: str) -> tuple[list[Triple], list[DataError]]:
         root = require_folder(stored_path(expanded(self.root)), LAYOUT)
@@ -151,7 +161,7 @@ class Folder(DataSet):
         masks = require_folder(_place(root, self.mask_pattern, split), LAYOUT)
         is_shared = "{split}" in self.image_pattern and "{split}" not in self.mask_pattern
         files, problems = pair_by_name(
-            images, masks, *self.suffixes, extra_labels=is_shared, remedy=PARTNER
+            images, masks, *self.suffixes, is_shared, self.skip_unlabelled, remedy=PARTNER
         )
         if not files and not problems:
             raise RequestError(f"There are no images in {images.absolute()}.\n{LAYOUT}")

@@ -13,16 +13,29 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+IN_USE = ".in_use"  # in a folder while a command is at work there: which one, where, since when
 PATIENCE = 3.0  # seconds for a process that was killed to be gone
 SETTLING = 1.0  # seconds after which, without locks, all see who took over last
-FACTS = ("host", "pid", "user", "since", "command", "born", "pids", "slurm")
-HELD: set[tuple[int, Path]] = set()  # by process; who opens such a file again ends its own lock
+HELD: set[tuple[int, Path]] = set()  # process and file; opening it again would end the lock
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+class Holder(NamedTuple):
+    """The process that holds a file, as the file describes it."""
+
+    host: str
+    pid: int
+    user: str
+    since: str
+    command: str
+    born: str | None
+    pids: str | None
+    slurm: list[Any] | None
 
 
 class HeldError(Exception):
@@ -51,7 +64,7 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
     deadline = time.monotonic() + patience
     while (descriptor := _take(path)) is None:
         if time.monotonic() > deadline:
-            raise HeldError(_who(path))
+            raise HeldError(_describe_holder(path))
         time.sleep(0.1)
     HELD.add(name)
     try:
@@ -64,8 +77,20 @@ def claimed(path: Path, patience: float = PATIENCE) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Tell whether a process holds a file, this one included; it may have ended a moment later."""
+    if (os.getpid(), path.resolve()) in HELD:
+        return True
+    try:
+        with path.open("rb") as file:
+            is_locked = _lock(file.fileno(), shared=True)
+    except OSError:  # there is none
+        return False
+    return _may_live(_read(path)) if is_locked is None else not is_locked
+
+
 def _take(path: Path) -> int | None:
-    """The file, open and naming this process; None while it is another one's."""
+    """Open the file and write this process into it; None while it is another one's."""
     try:
         descriptor, is_new = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
     except FileExistsError:
@@ -79,7 +104,7 @@ def _take(path: Path) -> int | None:
     is_locked = _lock(descriptor, shared=False)
     if is_locked is None and not is_new:
         os.close(descriptor)
-        return None if _is_alive(_read(path)) else _replace(path)
+        return None if _may_live(_read(path)) else _replace(path)
     if is_locked is False or not _is_at(path, descriptor):
         os.close(descriptor)
         return None
@@ -89,7 +114,7 @@ def _take(path: Path) -> int | None:
 
 
 def _lock(descriptor: int, shared: bool) -> bool | None:
-    """Whether this process has the lock now; None where there are none."""
+    """Try to lock a file, and tell whether this process has the lock now; None: there are none."""
     try:
         fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
@@ -101,7 +126,7 @@ def _remove_if_free(path: Path) -> None:
     """Remove the file of another user, which this one can only read, if nobody holds it."""
     descriptor = os.open(path, os.O_RDONLY)
     is_locked = _lock(descriptor, shared=True)
-    if is_locked or (is_locked is None and not _is_alive(_read(path))):
+    if is_locked or (is_locked is None and not _may_live(_read(path))):
         path.unlink()
     os.close(descriptor)
 
@@ -127,45 +152,45 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _this_process() -> bytes:
+    """Describe this process, so that others can say who it is, and whether it still lives."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = f"uid {os.getuid()}"
-    command = shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
-    values = (
-        *(socket.gethostname(), os.getpid(), user, time.strftime("%Y-%m-%d %H:%M:%S")),
-        *(command[:1000], _born(os.getpid()), _pids(), _slurm()),
-    )
-    return json.dumps(dict(zip(FACTS, values, strict=True))).encode()
+    command = shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])[:1000]
+    pid, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
+    host, started, pids = socket.gethostname(), _start_of(pid), _pid_namespace()
+    holder = Holder(host, pid, user, since, command, started, pids, _slurm_job())
+    return json.dumps(holder._asdict()).encode()
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """What a holder says of itself; nothing while it is about to."""
+def _read(path: Path) -> Holder | None:
+    """Return the process that a file names; None while it is about to be written, or is foreign."""
     try:
-        facts = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    is_whole = isinstance(facts, dict) and isinstance(facts.get("pid"), int)
-    return facts if is_whole and set(FACTS) <= set(facts) else {}
+        holder = Holder(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return holder if isinstance(holder.pid, int) else None
 
 
-def _is_alive(holder: Mapping[str, Any]) -> bool:
-    """Whether it must be taken to be: only of this host's processes can one know."""
-    if (holder.get("host"), holder.get("pids")) != (socket.gethostname(), _pids()):
-        job, starts = holder.get("slurm") or (None, 0)
-        here = _slurm()
-        return here is None or here[0] != job or here[1] <= starts  # or SLURM has requeued it
+def _may_live(holder: Holder | None) -> bool:
+    """Tell whether a holder has to be taken to be alive: only of this host's can one know."""
+    if holder is None:
+        return True
+    if (holder.host, holder.pids) != (socket.gethostname(), _pid_namespace()):
+        here, there = _slurm_job(), holder.slurm
+        return not here or not there or here[0] != there[0] or here[1] <= there[1]  # or requeued
     try:
-        os.kill(holder["pid"], 0)
+        os.kill(holder.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return bool(_born(holder["pid"]) == holder["born"])  # or the number is another process's now
+    return _start_of(holder.pid) == holder.born  # or the number is another process's now
 
 
-def _born(pid: int) -> str | None:
-    """When a process was started, in Linux's own count; None elsewhere, "" if it is dead."""
+def _start_of(pid: int) -> str | None:
+    """Return when a process was started, in Linux's own count; None elsewhere, "" if it is dead."""
     if not Path("/proc/self/stat").exists():
         return None
     try:
@@ -175,30 +200,32 @@ def _born(pid: int) -> str | None:
     return "" if state in "ZX" else facts[18]
 
 
-def _pids() -> str | None:
-    """Which count of processes the numbers here belong to: each container has its own."""
+def _pid_namespace() -> str | None:
+    """Return the count that process numbers here belong to: each container has its own."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return None
 
 
-def _slurm() -> list[Any] | None:
+def _slurm_job() -> list[Any] | None:
+    """Return this process's SLURM job, and how often that was requeued."""
     job = os.environ.get("SLURM_JOB_ID")
     return [job, int(os.environ.get("SLURM_RESTART_COUNT", 0))] if job else None
 
 
-def _who(path: Path) -> str:
+def _describe_holder(path: Path) -> str:
+    """Say who holds a file, and what to do where nobody can tell that it has ended."""
     holder = _read(path)
-    if not holder:
+    if holder is None:
         return f"another process (if there is none, remove {path.absolute()})"
-    told = (
-        f"`{holder['command']}`, process {holder['pid']} on {holder['host']}, user "
-        f"{holder['user']}, since {holder['since']}"
+    text = (
+        f"`{holder.command}`, process {holder.pid} on {holder.host}, user {holder.user}, since "
+        f"{holder.since}"
     )
-    if holder["host"] == socket.gethostname() or _has_locks(path):
-        return told
-    return f"{told} (if it has ended there, remove {path.absolute()})"
+    if holder.host == socket.gethostname() or _has_locks(path):
+        return text
+    return f"{text} (if it has ended there, remove {path.absolute()})"
 
 
 def _has_locks(path: Path) -> bool:

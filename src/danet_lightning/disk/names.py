@@ -1,4 +1,4 @@
-"""Names of files: compared in one Unicode form, found in any, and listed once each."""
+"""Compare names of files in one Unicode form, find them in any, and list them once each."""
 
 import os
 import unicodedata
@@ -17,7 +17,7 @@ def composed(name: str) -> str:
 
 
 def is_utf_8(name: str) -> bool:
-    """Whether a name can be written as UTF-8: Python keeps its other bytes as surrogates."""
+    """Tell whether a name can be written as UTF-8: Python keeps its other bytes as surrogates."""
     return name == name.encode("utf-8", "replace").decode()
 
 
@@ -55,7 +55,7 @@ def stored_path(path: Path, listings: Listings | None = None) -> Path:
         return folder / path.name
     if folder not in listings:
         try:
-            listings[folder] = {composed(each.name): each.name for each in folder.iterdir()}
+            listings[folder] = {composed(file.name): file.name for file in folder.iterdir()}
         except OSError:
             listings[folder] = {}
     return folder / listings[folder].get(composed(path.name), path.name)
@@ -69,13 +69,13 @@ def files_below(folder: Path, failed: Callable[[OSError], None]) -> Iterator[str
 
     Args:
         folder: Where to look.
-        failed: Is told of each folder that cannot be listed.
+        failed: Called with the error of each folder that cannot be listed.
     """
     entered: set[Path] = set()
-    own, linked = [""], deque[str]()
+    folders, linked_folders = [""], deque[str]()
     prefix = str(folder / "x")[:-1]  # what the entries' paths begin with
-    while own or linked:
-        below = own.pop() if own else linked.popleft()
+    while folders or linked_folders:  # linked ones last: each counts where it really lies
+        below = folders.pop() if folders else linked_folders.popleft()
         target = real_path(folder / below)
         if target in entered:
             continue
@@ -89,11 +89,11 @@ def files_below(folder: Path, failed: Callable[[OSError], None]) -> Iterator[str
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            found = entry.path[len(prefix) :]
+            path = entry.path[len(prefix) :]
             if entry.is_symlink() and Path(entry).is_dir():
                 if not target.is_relative_to(real_path(Path(entry))):
-                    linked.append(found)
+                    linked_folders.append(path)
             elif entry.is_dir(follow_symlinks=False):
-                own.append(found)
+                folders.append(path)
             else:
-                yield found
+                yield path

@@ -1,4 +1,4 @@
-"""Write files that are whole or not there; what the system refuses is told in one sentence."""
+"""Write files that are whole or not there, and say in one sentence what the system refuses."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ from typing import Any, BinaryIO
 
 from danet_lightning.errors import RunError
 
-ROOM = "Make room there, then run the same command again."
+MAKE_ROOM = "Make room there, then run the same command again."
 FULL = {errno.ENOSPC, errno.EDQUOT}
-DISK = {*FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
-AGAIN = "fewer workers (data.workers=0: none), and run the same command again."
-WORKERS = ("DataLoader worker (pid", "shared memory", "Too many open files", "of ancdata")
+DISK_ERRORS = {*FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
+FEWER_WORKERS = "fewer workers (data.workers=0: none), and run the same command again."
+WORKER_SIGNS = ("DataLoader worker (pid", "shared memory", "Too many open files", "of ancdata")
 REMEDIES = {  # by what the system says; a program that stops at these has found no fault of its own
-    errno.ENOSPC: ROOM,
-    errno.EDQUOT: ROOM,
+    errno.ENOSPC: MAKE_ROOM,
+    errno.EDQUOT: MAKE_ROOM,
     errno.EFBIG: "A limit (`ulimit -f`) or the file system forbids larger files: choose another.",
     errno.EROFS: "Choose a folder that can be written.",
     errno.EACCES: "Mend its permissions, or choose another folder.",
@@ -44,10 +44,10 @@ def writing(path: Path | str) -> Iterator[None]:
 
 @contextmanager
 def machine_errors(folder: Path) -> Iterator[None]:
-    """Tell what a machine refuses to code that is not ours, and does not name its file.
+    """Explain in one sentence what a machine refuses to code that is not ours.
 
     Args:
-        folder: What is written, as far as one can know.
+        folder: Named where the error names no file.
 
     Raises:
         RunError: A disk is full, broken, or cannot be written; a DataLoader's worker has died, or
@@ -55,47 +55,56 @@ def machine_errors(folder: Path) -> Iterator[None]:
     """
     before = threading.excepthook
 
-    def tell(args: threading.ExceptHookArgs) -> None:  # TensorBoard writes in a thread
-        told = _told(args.exc_value, folder)
-        print(told, file=sys.stderr) if told else before(args)
+    def explain(args: threading.ExceptHookArgs) -> None:  # TensorBoard writes in a thread
+        text = _explanation(args.exc_value, folder)
+        print(text, file=sys.stderr) if text else before(args)
 
-    threading.excepthook = tell
+    threading.excepthook = explain
     try:
         yield
     except (OSError, RuntimeError) as error:
-        told = _told(error, folder)
-        if told is None:
+        text = _explanation(error, folder)
+        if text is None:
             raise
-        raise RunError(told) from error
+        raise RunError(text) from error
     finally:
         threading.excepthook = before
 
 
-def _told(error: BaseException | None, folder: Path) -> str | None:
-    """What the machine lacks, if it is that; the last line where a worker's traceback is before."""
+def _explanation(error: BaseException | None, folder: Path) -> str | None:
+    """Say what the machine lacks, if it is that: of a worker's traceback, the last line counts."""
     match error:
         case OSError(errno=errno.EMFILE | errno.ENFILE):
-            return f"{error.strerror}: raise the limit by `ulimit -n 4096`, or use {AGAIN}"
+            return f"{error.strerror}: raise the limit by `ulimit -n 4096`, or use {FEWER_WORKERS}"
         case OSError(errno=errno.EACCES | errno.EPERM, filename=str(name)):
             return f"{name}: {error.strerror}. {REMEDIES[errno.EACCES]}"
-        case OSError() if error.errno in DISK:
+        case OSError() if error.errno in DISK_ERRORS:
             return refusal(error.filename or f"A file of {folder}", error)
         case RuntimeError():
             lines = str(error).splitlines()
             for line in lines[::-1]:
-                if any(text in line for text in WORKERS):
+                if any(sign in line for sign in WORKER_SIGNS):
                     return (
                         f"The processes that read images cannot go on: {line.partition('. ')[0]}. "
                         "Give more memory (shared memory too, in a container by --shm-size=8g), or "
-                        f"use {AGAIN}"
+                        f"use {FEWER_WORKERS}"
                     )
     return None
 
 
 def refusal(path: Path | str, error: OSError) -> str:
-    """What is said of a file that could not be written."""
+    """Say which file could not be written, why, and what to do."""
     remedy = REMEDIES.get(error.errno or 0, "Mend that, then run the same command again.")
     return f"{path} cannot be written ({error.strerror or error}). {remedy}"
+
+
+def write_content(target: Path, content: bytes) -> None:
+    """Write a file, after which there is the old one or the whole new one.
+
+    Raises:
+        RunError: It cannot be written; the old file is still there.
+    """
+    write_atomically(target, lambda file: file.write(content))
 
 
 def write_atomically(

@@ -102,6 +102,16 @@ class EvaluationModule(LightningModule):
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             self.record(values, self.trainer.global_step - 1)
 
+    def gammas(self) -> dict[str, float]:
+        """Return how much of each attention branch of the network counts; empty without any."""
+        branches = {"pam": "position_attention", "cam": "channel_attention"}
+        found = {key: getattr(self.net, name, None) for key, name in branches.items()}
+        return {key: branch.gamma.item() for key, branch in found.items() if branch is not None}
+
+    def cost(self) -> dict[str, float | None]:
+        """Return what training has taken of time and memory: nothing, where it only evaluates."""
+        return {}
+
     def record(self, values: Mapping[str, float], step: int) -> None:
         """Write a row to the loggers at once, so that a checkpoint knows what was written.
 

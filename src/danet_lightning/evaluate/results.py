@@ -2,15 +2,17 @@
 
 import json
 import math
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning import Trainer
 from lightning.pytorch.loggers import WandbLogger
-from torch import Tensor
+from torch import Tensor, cuda
 
-from danet_lightning.checkpoints.metadata import git_commit
+from danet_lightning.checkpoints.metadata import git_commit, versions
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.evaluate import metrics
 
@@ -47,6 +49,7 @@ def report(
     if not trainer.is_global_zero:
         return
     protocol = protocol_facts(trainer, module)
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
     of = len(trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
     class_iou = zip(module.classes, metrics.class_iou(matrix).tolist(), strict=True)
     results: dict[str, Any] = {
@@ -57,8 +60,14 @@ def report(
         "images_of_split": of,
         "images_without_labels": int(module.images[1]),
         "protocol": protocol,
+        "data": data.fingerprints(),
         "checkpoint": source,
         "git_commit": git_commit(),
+        "versions": versions(),
+        "machine": machine(trainer),
+        "parameters": sum(parameter.numel() for parameter in module.net.parameters()),
+        "gammas": module.gammas(),
+        "cost": module.cost(),
     }
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
@@ -72,6 +81,15 @@ def report(
         print(f"\n{results['images_without_labels']} of the images have no labelled pixel.")
     _print(matrix, module.classes, protocol)
     print(f"checkpoint  {source}\nrun folder  {run_dir}")
+
+
+def machine(trainer: Trainer) -> dict[str, Any]:
+    """What the time of a run depends on: the device, and how many processes have one each."""
+    device = trainer.strategy.root_device
+    name = f"{platform.machine()}, {cores()} cores"
+    if device.type == "cuda":
+        name = cuda.get_device_name(device)
+    return {"host": platform.node(), "device": name, "processes": trainer.world_size}
 
 
 def protocol_facts(trainer: Trainer, module: "EvaluationModule") -> dict[str, Any]:

@@ -12,11 +12,15 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from danet_lightning.errors import checked
+from danet_lightning.models.maps import ChannelMap, PositionMap
 
 # Queries that meet all keys at once. At N = 9216, C = 512 on 2 cores, forward and backward take
 # 2.5 s with blocks of 32, 1.7 s from 256 to 512 and 2.1 s with 2304: few rows starve the matrix
 # products, many leave the cache. 256 holds half of the memory of 512.
 BLOCK = 256
+# Blocks of queries in an exported graph, whose loops have a fixed length: two float32 arrays of
+# N x N / 32 exist at a time, 2 x 128 MiB for 1024 x 2048 pixels at output stride 8.
+EXPORTED_BLOCKS = 32
 
 
 class PositionAttention(nn.Module):
@@ -51,6 +55,10 @@ class PositionAttention(nn.Module):
         context = attend(query, key, value).reshape(x.shape)  # (B, C, H, W)
         return x + (self.gamma * context).to(x.dtype)
 
+    def attention_map(self, x: Tensor) -> PositionMap:
+        """The map of equation 1 for one image, (1, C, H, W)."""
+        return PositionMap(self.query(x)[0], self.key(x)[0])
+
 
 class ChannelAttention(nn.Module):
     """Channel attention module (CAM, section 3.3): every channel looks at every other one.
@@ -76,14 +84,21 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), equation 4."""
         channels = x.flatten(2)  # (B, C, N)
-        with torch.autocast(x.device.type, enabled=False):
-            exact = channels.to(at_least_float32(x))
+        weights = self._weights(channels)  # (B, C, C)
+        context = (weights.to(x.dtype) @ channels).view_as(x)  # (B, C, H, W)
+        return x + (self.gamma * context).to(x.dtype)
+
+    def attention_map(self, x: Tensor) -> ChannelMap:
+        """The map of equation 3 for one image, (1, C, H, W)."""
+        return ChannelMap(self._weights(x.flatten(2))[0])
+
+    def _weights(self, channels: Tensor) -> Tensor:
+        with torch.autocast(channels.device.type, enabled=False):
+            exact = channels.to(at_least_float32(channels))
             energy = exact @ exact.transpose(1, 2)  # (B, C, C)
             if self.variant == "official":
                 energy = energy.amax(-1, keepdim=True) - energy
-            weights = energy.softmax(-1)
-        context = (weights.to(x.dtype) @ channels).view_as(x)  # (B, C, H, W)
-        return x + (self.gamma * context).to(x.dtype)
+            return energy.softmax(-1)
 
 
 def queries_and_keys(channels: int, reduction: int) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -112,6 +127,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, C, N) in the values' dtype.
     """
+    if torch.onnx.is_in_onnx_export():
+        return _exportable(query, key, value)
     aligned = query.shape[1] % 8 == 0 and value.shape[1] % 8 == 0
     if query.is_cuda and query.dtype != torch.float64 and aligned:
         # other types and widths would fall back to the one kernel that builds N x N
@@ -164,6 +181,18 @@ class BlockwiseAttention(torch.autograd.Function):
                 if with_key:
                     grads[1].baddbmm_(query[:, :, block], slope)  # (B, D, N)
         return tuple(g if n else None for g, n in zip(grads, ctx.needs_input_grad, strict=True))
+
+
+def _exportable(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """`attend` for a graph that is traced once and exact at every N: the blocks have n = N / 32."""
+    positions = query.shape[2]
+    size = (positions + EXPORTED_BLOCKS - 1) // EXPORTED_BLOCKS
+    padded = F.pad(query, (0, size * EXPORTED_BLOCKS - positions)).transpose(1, 2)
+    split = (query.shape[0], EXPORTED_BLOCKS, size, query.shape[1])
+    blocks = padded.reshape(split).unbind(1)  # (B, n, D) each
+    values = value.transpose(1, 2)  # (B, N, C)
+    contexts = [torch.bmm(torch.bmm(block, key).softmax(-1), values) for block in blocks]
+    return torch.cat(contexts, 1)[:, :positions].transpose(1, 2)  # (B, C, N)
 
 
 def _blocks(query: Tensor) -> list[slice]:

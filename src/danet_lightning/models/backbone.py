@@ -10,14 +10,14 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torchvision.models
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from danet_lightning.errors import checked
+from danet_lightning.errors import PASSING, checked
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
 Dilation = Annotated[int, Field(ge=1, le=256)]  # beyond it, it leaves every image
+Pretrained = Annotated[bool | str | Path, PASSING]  # a checkpoint to go on from has better ones
 Name = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
@@ -55,7 +55,7 @@ class DilatedResNet(nn.Module):
 @checked
 def dilated_resnet(
     name: Name,
-    pretrained: bool | str | Path = False,
+    pretrained: Pretrained = False,
     multi_grid: Sequence[Dilation] | None = None,
     deep_stem: bool = False,
     output_stride: Literal[8, 16, 32] = 8,
@@ -90,6 +90,8 @@ def dilated_resnet(
             "torchvision has no ImageNet weights for deep_stem=true; give pretrained the path of a "
             "file that has, or choose pretrained=false or deep_stem=false."
         )
+    import torchvision.models  # for 5 s: a network that is built without it does not wait
+
     resnet = getattr(torchvision.models, name)(weights=None)
     if deep_stem:
         _deepen_stem(resnet, stem_width)
@@ -185,6 +187,8 @@ def imagenet_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _downloaded(name: str) -> dict[str, Tensor]:
+    import torchvision.models
+
     # V1: what the paper's and torchvision's own segmentation networks start from
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     try:

@@ -1,6 +1,6 @@
 """Processes that torchrun or srun start compose a configuration each: is it one training?"""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -9,22 +9,18 @@ from typing_extensions import override
 
 from danet_lightning.errors import RequestError
 
-# Where a machine's own disk has its data, and how it reads them; and a name of the time.
-OWN = (
-    *(f"dataset.{key}" for key in ("root", "images", "masks", "list_file", "workers")),
-    *("data.cache", "data.cache_dir", "sweep_dir"),
-)
-
 
 class Agreement(Callback):
     """Refuse to begin where the processes would train or evaluate different things.
 
     Args:
         config: of this process; plain and resolved.
+        placed: keys in it that may differ between machines.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.values = {key: repr(value) for key, value in leaves(config).items()}
+    def __init__(self, config: Mapping[str, Any], placed: Collection[str]) -> None:
+        values = leaves(config).items()
+        self.values = {key: repr(value) for key, value in values if key not in placed}
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -43,9 +39,7 @@ class Agreement(Callback):
 
 
 def leaves(node: Any, key: str = "") -> dict[str, Any]:
-    """Return the values of a configuration by dotted key, without those in OWN."""
-    if key in OWN:
-        return {}
+    """Return the values of a configuration by dotted key."""
     if not isinstance(node, Mapping):
         return {key: node}
     parts = [leaves(value, f"{key}.{name}" if key else str(name)) for name, value in node.items()]

@@ -8,7 +8,13 @@ importing them takes seconds, and nothing here imports more than is asked for.
 import argparse
 import subprocess
 import threading
+from collections.abc import Callable
 from typing import Any
+
+from hydra.core import utils
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext
+from omegaconf import DictConfig
 
 READ_IN = {"hydra-core": "1.3.2", "lightning": "2.6.5", "wandb": "0.31.0"}
 WANDB_FLUSH_SETTING = "x_transaction_log_flush_interval"
@@ -20,6 +26,21 @@ def command_line_parser() -> argparse.ArgumentParser:
 
     parser: argparse.ArgumentParser = get_args_parser()
     return parser
+
+
+def run_job(config: DictConfig, task: Callable[[DictConfig], Any]) -> Any:
+    """Call a task with a config that is composed, Hydra's part included, as `hydra.main` would.
+
+    Hydra makes `hydra.run.dir`, records the config there, and sets up the log.
+    """
+    from hydra._internal.callbacks import Callbacks
+
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=None)
+    context = HydraContext(GlobalHydra.instance().config_loader(), callbacks)
+    result = utils.run_job(task, config, "hydra.run.dir", None, context)
+    callbacks.on_run_end(config=config, config_name=None, job_return=result)
+    return result.return_value  # or its exception
 
 
 def copies_this_process(launcher: Any) -> bool:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,17 @@ def started_outside() -> bool:
         return True
     is_shell = os.environ.get("SLURM_JOB_NAME") in {"bash", "interactive"}  # Lightning's rule
     return int(os.environ.get("SLURM_NTASKS", 1)) > 1 and not is_shell
+
+
+@contextmanager
+def command_line(arguments: Sequence[str]) -> Iterator[None]:
+    """Let Hydra, and Lightning when it starts other processes, read other arguments than typed."""
+    typed = sys.argv[1:]
+    sys.argv[1:] = arguments
+    try:
+        yield
+    finally:
+        sys.argv[1:] = typed
 
 
 @contextmanager
@@ -79,18 +90,18 @@ def one_configuration(name: str, config: DictConfig, run_dir: Path) -> Iterator[
 def _started_by(module: str, arguments: list[str]) -> Iterator[None]:
     """Let Lightning start other processes by a command line; end them and undo what they needed."""
     main = sys.modules["__main__"]
-    before = (sys.argv[1:], main.__spec__, {key: os.environ.get(key) for key in LEFT})
-    sys.argv[1:] = arguments
+    before = (main.__spec__, {key: os.environ.get(key) for key in LEFT})
     main.__spec__ = importlib.util.find_spec(module)  # a launcher has its own
     patience = PATIENCE
     try:
-        yield
+        with command_line(arguments):
+            yield
     except Exception:
         patience = PATIENCE / 10  # for what they have to say of it
         raise
     finally:
         end_others(patience)
-        sys.argv[1:], main.__spec__, variables = before
+        main.__spec__, variables = before
         for key, value in variables.items():
             os.environ.pop(key, None)
             if value is not None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from danet_lightning.data.base import Source
 from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.samples.loader import cores
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.errors import RequestError
 
 log = logging.getLogger(__name__)

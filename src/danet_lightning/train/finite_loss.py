@@ -1,4 +1,4 @@
-"""A training that stops at the first loss that is no number, and shows the images it came from."""
+"""Stop a training at the first loss that is no number, and keep the images it came from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +10,19 @@ from torch import Tensor, distributed
 from typing_extensions import override
 
 from danet_lightning.checkpoints.saving import save_atomically
-from danet_lightning.errors import RunError
+from danet_lightning.errors import RunError, checked
 
 
 class FiniteLoss(Callback):
-    """Stop before a NaN or infinite loss reaches the weights.
+    """Stop a training before a NaN or infinite loss reaches the weights.
 
     Args:
-        run_dir: the batch is written there, as `nonfinite_step_<step>[_rank_<rank>].pt`.
+        run_dir: The batch is written there, as `nonfinite_step_<step>[_rank_<rank>].pt`.
     """
 
-    def __init__(self, run_dir: str) -> None:
-        self.run_dir = Path(run_dir)
+    @checked
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
         self._batch: Mapping[str, Any] = {}
 
     @override
@@ -35,22 +36,21 @@ class FiniteLoss(Callback):
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
         is_bad = ~torch.isfinite(loss.detach())
-        of_any = is_bad.float()  # every process has to stop, or the others would wait for it
+        is_bad_anywhere = is_bad.float()  # every process has to stop, or the others would wait
         if trainer.world_size > 1:
-            distributed.all_reduce(of_any, distributed.ReduceOp.MAX)
-        if of_any.item():
-            self._stop(trainer, float(loss.detach()), bool(is_bad))
-
-    def _stop(self, trainer: Trainer, loss: float, is_mine: bool) -> None:
+            distributed.all_reduce(is_bad_anywhere, distributed.ReduceOp.MAX)
+        if not is_bad_anywhere.item():
+            return
         step = trainer.global_step + 1
-        text = f"The loss of step {step} is no number in another process, which names the images."
-        if is_mine:
-            rank = f"_rank_{trainer.global_rank}" if trainer.world_size > 1 else ""
-            path = self.run_dir / f"nonfinite_step_{step}{rank}.pt"
-            save_atomically({**self._batch, "loss": loss, "step": step}, path)
-            text = (
-                f"The loss of step {step} is {loss}. Its images: {', '.join(self._batch['id'])}. "
-                f"The batch is kept in {path} (torch.load), the weights before it in last.ckpt "
-                "or earlier. Look at the images (danet check), or lower optimizer.lr."
+        if not is_bad:
+            raise RunError(
+                f"The loss of step {step} is no number in another process, which names the images."
             )
-        raise RunError(text)
+        rank = f"_rank_{trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = self.run_dir / f"nonfinite_step_{step}{rank}.pt"
+        save_atomically({**self._batch, "loss": loss.item(), "step": step}, path)
+        raise RunError(
+            f"The loss of step {step} is {loss.item()}. Its images: {', '.join(self._batch['id'])}."
+            f" The batch is kept in {path} (torch.load), the weights before it in last.ckpt or "
+            "earlier. Look at the images (danet check), or lower optimizer.lr."
+        )

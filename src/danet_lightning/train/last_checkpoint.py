@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from, so exact that a kill costs nothing but time."""
+"""Write the checkpoint that a run goes on from, so exact that a kill costs nothing but time."""
 
 import logging
 import signal
@@ -15,6 +15,7 @@ from pydantic import PositiveFloat
 from torch import distributed
 from typing_extensions import override
 
+from danet_lightning.errors import checked
 from danet_lightning.processes import slurm
 
 log = logging.getLogger(__name__)
@@ -23,24 +24,25 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class LastCheckpoint(Checkpoint):
-    """Keep `last.ckpt`, from which a run goes on as if it had never stopped.
+    """Write `last.ckpt`, from which a run goes on as if it had never stopped.
 
     It is written before each epoch, before each validation, every few minutes, at the end, and
     when SIGTERM, SIGINT or (under SLURM, which then requeues the job) SIGUSR1 ends the run. It has
-    to be the first callback: what it saves is before all that others do in the same hook.
+    to be the first callback, so that it saves before the others do anything in the same hook.
 
     Args:
-        run_dir: the folder of the file.
-        every_minutes: the time after which it is written anew within an epoch.
+        run_dir: Folder of the file.
+        every_minutes: Time after which it is written again within an epoch.
     """
 
-    def __init__(self, run_dir: str, every_minutes: PositiveFloat = 10.0) -> None:
-        self.path = Path(run_dir) / "last.ckpt"
+    @checked
+    def __init__(self, run_dir: Path, every_minutes: PositiveFloat = 10.0) -> None:
+        self.path = run_dir / "last.ckpt"
         self.every_seconds = 60 * every_minutes
-        self._signal = 0  # that arrived; 0: none
+        self._signal = 0  # the last one that arrived; 0: none
         self._saved_at = 0.0
-        self._rows: dict[str, Any] = {}  # of loggers that an earlier start had
-        self._states: dict[str, Any] = {}  # of the callbacks, in the checkpoint
+        self._rows: dict[str, Any] = {}  # what the loggers of earlier starts had written
+        self._states: dict[str, Any] = {}  # what the resumed checkpoint says of the callbacks
         self._before_validation: dict[str, Any] = {}
         self._group: Any = None
 
@@ -49,7 +51,7 @@ class LastCheckpoint(Checkpoint):
         for callback in trainer.checkpoint_callbacks:
             state = self._states.get(callback.state_key, {})
             if "current_score" in state and state["dirpath"] == getattr(callback, "dirpath", None):
-                # ModelCheckpoint saves it, and does not load it
+                # ModelCheckpoint writes its score into a checkpoint, and does not read it back
                 callback.current_score = state["current_score"]  # type: ignore[attr-defined]
 
     # ---- when it is written: where nothing is half done, and no hook has to be called again
@@ -112,7 +114,8 @@ class LastCheckpoint(Checkpoint):
             return
         for logger in trainer.loggers:
             logger.save()
-        checkpoint["rows"] = self._rows | _rows(trainer)
+        rows = {type(logger).__name__: getattr(logger, "rows", None) for logger in trainer.loggers}
+        checkpoint["rows"] = self._rows | {k: v for k, v in rows.items() if v is not None}
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         checkpoint["data"] = {
             split: data.digests(split) for split in ("train", data.validation_split)
@@ -133,7 +136,7 @@ class LastCheckpoint(Checkpoint):
             return
         here = self.path.resolve().parent
         if Path(str(trainer.ckpt_path)).resolve().parent == here:
-            self._follow(checkpoint["callbacks"], str(here))
+            _move(checkpoint["callbacks"], str(here))
         for state in checkpoint["callbacks"].values():
             if not Path(state.get("best_model_path", ".")).exists():
                 state["best_model_path"] = ""  # it was left in another folder
@@ -146,16 +149,6 @@ class LastCheckpoint(Checkpoint):
 
     # ----
 
-    def _follow(self, states: dict[str, dict[str, Any]], here: str) -> None:
-        """Rename the run folder in the callbacks' states: it may have moved with its checkpoint."""
-        for state in states.values():
-            there = state.get("dirpath", here)
-            for key, value in state.items():
-                if isinstance(value, str):
-                    state[key] = value.replace(there, here, 1)
-                elif key == "best_k_models":
-                    state[key] = {p.replace(there, here, 1): score for p, score in value.items()}
-
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
@@ -166,7 +159,10 @@ class LastCheckpoint(Checkpoint):
         self._signal = number
 
     def _agree(self, trainer: Trainer, number: int, due: bool) -> tuple[int, bool]:
-        """The largest of what the processes want: all of them have to save at the same step."""
+        """Return the largest signal of all processes, and whether any wants to save.
+
+        All of them have to save at the same step.
+        """
         wanted = torch.tensor([number, int(due)])
         if trainer.world_size > 1:
             distributed.all_reduce(wanted, distributed.ReduceOp.MAX, group=self._group)
@@ -180,7 +176,7 @@ class LastCheckpoint(Checkpoint):
     def _leave(self, trainer: Trainer, number: int) -> None:
         name = signal.Signals(number).name
         if not trainer.is_global_zero:
-            raise SystemExit(0)  # of a child that fails, Lightning would kill the first process
+            raise SystemExit(0)  # on another code of a child, Lightning kills the first process
         step = trainer.global_step
         log.warning(f"{name}: stopped after step {step}; {self.path} is what the run goes on from.")
         if number == signal.SIGUSR1 and slurm.is_job():
@@ -188,6 +184,12 @@ class LastCheckpoint(Checkpoint):
         raise SystemExit(128 + number)
 
 
-def _rows(trainer: Trainer) -> dict[str, Any]:
-    rows = {type(logger).__name__: getattr(logger, "rows", None) for logger in trainer.loggers}
-    return {name: written for name, written in rows.items() if written is not None}
+def _move(states: dict[str, dict[str, Any]], here: str) -> None:
+    """Rename the run folder in the callbacks' states: it may have moved with its checkpoint."""
+    for state in states.values():
+        there = state.get("dirpath", here)
+        for key, value in state.items():
+            if isinstance(value, str):
+                state[key] = value.replace(there, here, 1)
+            elif key == "best_k_models":
+                state[key] = {p.replace(there, here, 1): score for p, score in value.items()}

@@ -1,4 +1,4 @@
-"""Lightning's loops, made to say exactly where a training is, and to go on exactly there.
+"""Make Lightning's loops say exactly where a training is, and go on exactly there.
 
 Lightning guesses from half-incremented counters where to go on, and in some cases skips a
 validation, a row or a hook, or leaves counters that another start would not have. The two loops
@@ -20,7 +20,7 @@ from danet_lightning.errors import RequestError
 
 
 def use_exact_loops(trainer: Trainer) -> None:
-    """Replace the loops of a Trainer by those that begin where a checkpoint says."""
+    """Replace the loops of a Trainer by loops that begin where a checkpoint says."""
     old = trainer.fit_loop
     loop = ExactFitLoop(trainer, old.min_epochs, old.max_epochs)
     loop.epoch_loop = ExactEpochLoop(trainer, old.epoch_loop.min_steps, old.epoch_loop.max_steps)
@@ -28,11 +28,11 @@ def use_exact_loops(trainer: Trainer) -> None:
 
 
 class ExactEpochLoop(_TrainingEpochLoop):
-    """An epoch that can begin between two of its batches, or with a validation due there.
+    """Run an epoch that can begin between two of its batches, or with a validation due there.
 
     Attributes:
-        begins_inside: the epoch has begun already, in the training that this one goes on with.
-        validation_is_due: before any batch, the validation after the last one is done.
+        begins_inside: Whether the epoch had begun when the checkpoint was written.
+        validation_is_due: Whether the validation after the last batch comes before the next one.
     """
 
     begins_inside = False
@@ -66,13 +66,13 @@ class ExactEpochLoop(_TrainingEpochLoop):
 
 
 class ExactFitLoop(_FitLoop):
-    """Epochs of which a checkpoint says how many are over, and how far the next one is."""
+    """Run epochs, beginning behind those and within the one that a checkpoint has done."""
 
     epoch_loop: ExactEpochLoop
 
     def __init__(self, *limits: Any) -> None:
         super().__init__(*limits)
-        self._metrics: dict[str, Any] = {}  # what callbacks could see when the checkpoint was made
+        self._metrics: dict[str, Any] = {}  # that callbacks could see when it was written
 
     @property
     @override
@@ -101,7 +101,7 @@ class ExactFitLoop(_FitLoop):
 
     @override
     def state_dict(self, destination: Any = None, prefix: str = "") -> dict[str, Any]:
-        """The loops' counters as they are between two batches or epochs, whatever hook calls."""
+        """Return the loops' counters as they are between two batches, whatever hook saves."""
         state: dict[str, Any] = super().state_dict(destination, prefix)
         position = state["state_dict"]
         is_inside, is_due = position["is_inside"], position["validation_is_due"]
@@ -132,7 +132,7 @@ class ExactFitLoop(_FitLoop):
         return state
 
     def _is_inside(self) -> bool:
-        """Whether an epoch has begun, and is not over."""
+        """Tell whether an epoch has begun and is not over."""
         epochs, batches = self._epochs, self._batches
         if epochs.started > epochs.processed:
             return True
@@ -186,7 +186,7 @@ class ExactFitLoop(_FitLoop):
         loader.start_at(self._batches.processed % int(self.max_batches))
 
     def _refuse_broken_steps(self) -> None:
-        """Refuse what would save, or end an epoch, while gradients are accumulated."""
+        """Refuse intervals that would validate or end an epoch between accumulated batches."""
         trainer, parts = self.trainer, self.trainer.accumulate_grad_batches
         if parts == 1:
             return
@@ -207,6 +207,6 @@ class ExactFitLoop(_FitLoop):
 
 
 def _settle(count: dict[str, int], begun: int, done: int) -> None:
-    """Set the counters that there are: some have no `started`, some no `processed`."""
+    """Set those of the four counters that a loop has: some lack `started` or `processed`."""
     values = {"ready": begun, "started": begun, "processed": done, "completed": done}
     count.update({name: values[name] for name in count})

@@ -1,4 +1,4 @@
-"""The training loss: one cross-entropy for each output of the network, summed.
+"""Compute the training loss: one cross-entropy for each output of the network, summed.
 
 B: images, C: classes, H, W: pixels.
 """
@@ -27,7 +27,7 @@ class HardPixels(TypedDict):
 
 
 class SummedCrossEntropy(nn.Module):
-    """Plain sum of the outputs' cross-entropies (the authors' SegmentationMultiLosses, v0.5.0).
+    """Sum the outputs' cross-entropies (the authors' SegmentationMultiLosses, v0.5.0).
 
     Each term is a mean over the labelled pixels of the *global* batch: a process divides by the
     count over all processes, so that averaging the gradients over processes gives the gradient
@@ -73,11 +73,11 @@ class SummedCrossEntropy(nn.Module):
         """Compare every output with the labels.
 
         Args:
-            outputs: name -> (B, C, H, W) logits.
+            outputs: Name -> (B, C, H, W) logits.
             mask: (B, H, W) train ids 0..C-1, or 255 for pixels that do not count.
 
         Returns:
-            name -> scalar; their sum is the training loss. 0 where no pixel is labelled.
+            Name -> scalar; their sum is the training loss. 0 where no pixel is labelled.
         """
         mask = mask.long()
         counted = self.counted(mask).clamp(min=1e-6)  # 0 / 1e-6 without any
@@ -164,9 +164,9 @@ def dice_losses(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def labelled_pixels(mask: Tensor) -> Tensor:
-    """How many pixels of (B, H, W) train ids count: on average over the processes, a float scalar.
+    """Count the labelled pixels of (B, H, W) train ids, on average over the processes.
 
-    DDP averages gradients over the processes, so sums are divided by this.
+    DDP averages gradients over the processes, so sums are divided by this float scalar.
     """
     return over_processes((mask != IGNORE).sum().float())
 

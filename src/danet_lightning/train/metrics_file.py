@@ -1,4 +1,4 @@
-"""metrics.csv: one row for each call of a logger, through kills and resumed runs."""
+"""Write metrics.csv: one row for each call of a logger, through kills and resumed runs."""
 
 import csv
 import io
@@ -11,55 +11,56 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
 from danet_lightning.disk.writing import write_atomically
-from danet_lightning.errors import RunError
+from danet_lightning.errors import RunError, checked
 
 log = logging.getLogger(__name__)
 
-FLUSH_ROWS = 50  # what a kill can lose of the file between two checkpoints
+ROWS_BETWEEN_SAVES = 50  # what a kill can take from the file between two checkpoints
 
 
 class MetricsFile(Logger):
-    """A CSV file that is replaced as a whole, and goes on with the rows that a checkpoint kept.
+    """Write a CSV file that is replaced as a whole, and go on with the rows in a checkpoint.
 
     Lightning's CSVLogger deletes the rows of an earlier start, and rewrites the file in place.
 
     Args:
-        save_dir: the run folder; the file is called metrics.csv.
+        save_dir: Folder of the file, which is called metrics.csv.
     """
 
-    def __init__(self, save_dir: str) -> None:
+    @checked
+    def __init__(self, save_dir: Path) -> None:
         super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
+        self.path = save_dir / "metrics.csv"
         self._rows: list[dict[str, Any]] = []
         self._text = ""  # of the rows, as last saved
         self._unsaved = 0
 
     @property
     def name(self) -> str:
-        """Not used: there is one file a run."""
+        """Return the name that Lightning asks for; no path is made of it."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """Not used either."""
+        """Return no version: there is one file a run."""
         return ""
 
     @property
     def rows(self) -> str:
-        """The file's content, which a checkpoint keeps: the file can be lost or changed."""
+        """Save the file and return its content, which a checkpoint keeps in case it is lost."""
         self.save()
         return self._text
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Leave them out: config.yaml has them."""
+        """Write nothing: config.yaml has the parameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add a row."""
+        """Add a row to the file, which is saved now and then."""
         self._rows.append({**metrics, "step": step})
         self._unsaved += 1
-        if self._unsaved >= FLUSH_ROWS:
+        if self._unsaved >= ROWS_BETWEEN_SAVES:
             self.save()
 
     @rank_zero_only
@@ -78,7 +79,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Save what is left."""
+        """Save the last rows when the run ends."""
         try:
             self.save()
         except RunError as error:  # the disk may be what the run failed of
@@ -88,17 +89,17 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def continue_from(self, rows: str) -> None:
-        """Go on with the rows of a checkpoint; the file's own, which came after them, are dropped.
+        """Replace the file by the rows in a checkpoint; rows that came after them are dropped.
 
         Args:
-            rows: as `rows` was when the checkpoint was written.
+            rows: What `rows` was when the checkpoint was written.
         """
         self._rows = _parse(rows)
         try:
-            found = _parse(self.path.read_text(encoding="utf-8"))
+            before = _parse(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError, csv.Error):
-            found = []
-        if found[: len(self._rows)] != self._rows:
+            before = []
+        if before[: len(self._rows)] != self._rows:
             log.warning(
                 f"{self.path} does not begin with the checkpoint's rows, because it was changed or "
                 "lost, or the folder is another one; it is written anew from the checkpoint."
@@ -109,6 +110,6 @@ class MetricsFile(Logger):
 
 
 def _parse(text: str) -> list[dict[str, str]]:
-    """The rows of a file; an empty field is a column that only other rows have."""
+    """Return the rows of a CSV text; an empty field is a column that only other rows have."""
     rows = csv.DictReader(io.StringIO(text, newline=""))
     return [{key: field for key, field in row.items() if field not in ("", None)} for row in rows]

@@ -1,4 +1,4 @@
-"""Training of a segmentation network.
+"""Train a segmentation network.
 
 B: images, C: classes, H, W: pixels.
 """
@@ -6,48 +6,57 @@ B: images, C: classes, H, W: pixels.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import AfterValidator, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, checked
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.models.segmenter import EvaluationProtocol, normalize
 from danet_lightning.train.losses import labelled_pixels
+from danet_lightning.train.meter import Meter, begin_peak
+
+
+def _comparing(loss: nn.Module) -> nn.Module:
+    """Refuse a loss that cannot be called as one, before the first batch is read."""
+    try:
+        inspect.signature(loss.forward).bind("outputs", "mask")
+    except TypeError as error:
+        raise ValueError(f"cannot be called with (outputs, mask): {error}") from error
+    return loss
 
 
 class SegmentationModule(EvaluationModule):
-    """The authors' training: summed losses, poly learning rate, a faster head.
+    """Train as the authors do: summed losses, poly learning rate, a faster head.
 
     The network returns {"fused": (B, C, H, W) logits, ...}; its parameters outside `backbone`
     are the head.
 
     Args:
-        net: as in EvaluationModule.
-        classes: as in EvaluationModule.
-        mean: as in EvaluationModule.
-        std: as in EvaluationModule.
-        protocol: as in EvaluationModule.
+        net: As in EvaluationModule.
+        classes: As in EvaluationModule.
+        mean: As in EvaluationModule.
+        std: As in EvaluationModule.
+        protocol: As in EvaluationModule.
         loss: (outputs, mask) -> {name: scalar}; their sum is minimised. Each is a mean over the
             labelled pixels, or over what the loss's `counted(mask)` says.
-        optimizer: parameter groups -> optimizer; its lr is the backbone's.
-        head_lr_factor: learning rate of the head over the backbone's.
-        poly_power: the learning rate is lr * (1 - iteration / total)^power.
-        eta_min: where it ends instead of at 0, in every group: (lr - eta_min) takes lr's place
+        optimizer: Parameter groups -> optimizer; its lr is the backbone's.
+        head_lr_factor: Learning rate of the head over the backbone's.
+        poly_power: The learning rate is lr * (1 - iteration / total)^power.
+        eta_min: Where it ends instead of at 0, in every group: (lr - eta_min) takes lr's place
             and eta_min is added (MMSegmentation's schedule).
-        decay_gamma: whether weight decay applies to the branches' gamma too.
-        seed: of dropout, which is a function of (seed, epoch, batch, process).
-
-    Raises:
-        TypeError: protocol or loss cannot be called as they have to be.
+        decay_gamma: Whether weight decay applies to the branches' gamma too.
+        seed: Dropout is a function of (seed, epoch, batch, process).
+        metadata: As in EvaluationModule.
     """
 
+    @checked
     def __init__(
         self,
         net: nn.Module,
@@ -55,7 +64,7 @@ class SegmentationModule(EvaluationModule):
         mean: Sequence[float],
         std: Sequence[float],
         protocol: EvaluationProtocol,
-        loss: nn.Module,
+        loss: Annotated[nn.Module, AfterValidator(_comparing)],
         optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         head_lr_factor: PositiveFloat = 10.0,
         poly_power: NonNegativeFloat = 0.9,
@@ -65,7 +74,6 @@ class SegmentationModule(EvaluationModule):
         metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         super().__init__(net, classes, mean, std, protocol, metadata)
-        _check_loss(loss)
         self.loss = loss
         self.optimizer = optimizer
         self.head_lr_factor = head_lr_factor
@@ -73,26 +81,40 @@ class SegmentationModule(EvaluationModule):
         self.eta_min = eta_min
         self.decay_gamma = decay_gamma
         self.seed = seed
+        self.meter = Meter()
         self._shares: list[Tensor] = []  # labelled shares of the batches of this step
 
     def setup(self, stage: str) -> None:
-        """Share batch statistics between GPUs, as the paper does; on CPU it does not exist."""
+        """Share batch statistics between GPUs, as the paper does; CPUs cannot."""
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
 
+    def on_fit_start(self) -> None:
+        """Begin to measure the memory."""
+        begin_peak(self.device)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin to measure, here and after each validation."""
+        self.meter.go_on()
+
+    def on_validation_end(self) -> None:
+        """Leave the validation out of the time of a step."""
+        self.meter.go_on()
+
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Draw from a stream of this batch's own, so that nothing depends on what ran before."""
+        """Seed dropout for this batch, so that it does not depend on what ran before."""
         key = (self.trainer.current_epoch, batch_idx, self.global_rank)
         state = np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-        """One forward pass: the sum of the outputs' losses."""
+        """Return the sum of the outputs' losses for a batch."""
         outputs = self.net(normalize(batch["image"], self.mean, self.std))
         terms: dict[str, Tensor] = self.loss(outputs, batch["mask"])
         total = torch.stack(list(terms.values())).sum()
         self.log("train/loss", total.detach(), logger=False)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self.meter.stepped(self._images_a_step(batch))
             self._record_step(total, terms)
         if self.trainer.accumulate_grad_batches == 1:
             return total
@@ -113,8 +135,10 @@ class SegmentationModule(EvaluationModule):
             self._shares = []
 
     def _record_step(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:
-        step = self.trainer.global_step
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        step, trainer = self.trainer.global_step, self.trainer
+        steps_an_epoch = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = min(every, max(steps_an_epoch, 1))  # so that a short run has a curve as well
         if every == 0 or (step + 1) % every:
             return
         names = ["train/loss", *(f"train/loss/{name}" for name in terms)]
@@ -122,13 +146,21 @@ class SegmentationModule(EvaluationModule):
         values = torch.stack([total, *terms.values()]).detach()
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         row = dict(zip(names, values.tolist(), strict=True))
-        row |= {f"gamma/{name}": gamma.item() for name, gamma in self._gammas().items()}
-        self.record(row | {"lr/backbone": self.trainer.optimizers[0].param_groups[0]["lr"]}, step)
+        row |= {f"gamma/{name}": gamma for name, gamma in self.gammas().items()}
+        rates = (group["lr"] for group in self.trainer.optimizers[0].param_groups)
+        pairs = zip(self._parameter_groups(), rates, strict=False)
+        row |= {f"lr/{name}": rate for name, rate in pairs}
+        waited = getattr(self.trainer.train_dataloader, "waited", 0.0)  # or one of the user's
+        self.record(row | self.meter.lap(self.device, waited), step)
+
+    def _images_a_step(self, batch: Mapping[str, Any]) -> int:
+        parts: int = self.trainer.accumulate_grad_batches
+        return len(batch["mask"]) * parts * self.trainer.world_size
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """SGD groups for backbone, head and gamma; poly schedule over every iteration."""
+        """Make the optimizer of backbone, head and gamma, and its poly schedule over all steps."""
         try:
-            optimizer = self.optimizer(self._parameter_groups())
+            optimizer = self.optimizer([*self._parameter_groups().values()])
         except (TypeError, ValueError) as error:
             raise RequestError(f"optimizer: {error}") from error
         if not isinstance(optimizer, Optimizer):
@@ -149,15 +181,14 @@ class SegmentationModule(EvaluationModule):
         return lambda i: floor + (1 - floor) * (1 - min(i, total) / total) ** self.poly_power
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the file say what it is: configuration, classes, palette, normalisation."""
+        """Add configuration, classes, palette and normalisation to a checkpoint."""
         checkpoint["danet_lightning"] = self.metadata
 
-    def _gammas(self) -> dict[str, Tensor]:
-        branches = {"pam": "position_attention", "cam": "channel_attention"}
-        found = {key: getattr(self.net, name, None) for key, name in branches.items()}
-        return {key: branch.gamma for key, branch in found.items() if branch is not None}
+    def cost(self) -> dict[str, float | None]:
+        """Return what this start of the training has taken, see Meter.summary."""
+        return self.meter.summary(self.device)
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def _parameter_groups(self) -> dict[str, dict[str, Any]]:
         groups: dict[str, list[nn.Parameter]] = {"backbone": [], "head": [], "gamma": []}
         for name, parameter in self.net.named_parameters():
             if name.endswith("gamma"):
@@ -171,12 +202,4 @@ class SegmentationModule(EvaluationModule):
         }
         if not self.decay_gamma:
             options["gamma"]["weight_decay"] = 0.0
-        return [{"params": p, **options[name]} for name, p in groups.items() if p]
-
-
-def _check_loss(loss: Any) -> None:
-    """Refuse what cannot be called as a loss is, before the first batch is read."""
-    try:
-        inspect.signature(getattr(loss, "forward", loss)).bind("outputs", "mask")
-    except TypeError as error:
-        raise TypeError(f"loss {loss!r} cannot be called with (outputs, mask): {error}") from error
+        return {name: {"params": p, **options[name]} for name, p in groups.items() if p}

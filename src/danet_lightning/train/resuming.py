@@ -2,34 +2,25 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
-from hydra.utils import get_object
 from torch import Tensor
 
 from danet_lightning.checkpoints import loading as checkpoint
-from danet_lightning.config.ranges import TrainerNode
-from danet_lightning.errors import PASSING, RequestError, argument_types
+from danet_lightning.config.commands import TrainConfig, marked
+from danet_lightning.errors import PASSING, PLACED, ROUNDING, RequestError
 
 log = logging.getLogger(__name__)
 
-# Everything in the configuration makes the numbers of a training, but what is annotated as PASSING,
-# and nodes of which all is:
+# Beside what is marked in annotations: what only tells or saves, and where Lightning's own saves.
 ASIDE = (
-    *("run_dir", "sweep_dir", "ckpt_path", "logger", "callbacks.*.run_dir", "callbacks.*.dirpath"),
-    *("callbacks.progress", "callbacks.pictures", "callbacks.last", "callbacks.finite_loss"),
-    "backbone.pretrained",  # the checkpoint has better weights
-    # what stands elsewhere as well
-    *(f"data.{key}" for key in ("dataset", "augmentation", "seed", "batch_size")),
-    *("model.backbone", "model.num_classes"),
-    *(f"module.{key}" for key in ("loss", "optimizer", "head_lr_factor", "protocol", "seed")),
+    *(f"callbacks.{name}" for name in ("progress", "pictures", "last", "finite_loss")),
+    "callbacks.*.dirpath",
 )
-# May change, and the numbers then agree to rounding, no longer to the last bit.
-ROUNDING = tuple(f"trainer.{key}" for key in ("accelerator", "devices", "strategy", "num_nodes"))
 ANEW = "start anew with another run_dir, or take only its weights with init_from=..."
 
 
@@ -76,9 +67,9 @@ def _resumable(path: Path) -> dict[str, Any]:
     content = checkpoint.read(path)
     if not {"loops", "rows"} <= set(content):
         raise RequestError(
-            f"ckpt_path: {path} holds weights without the state of a training, as convert writes "
-            "them, so there is nothing to resume. Start from its weights with init_from=..., "
-            "evaluate it, or predict."
+            f"ckpt_path: {path} holds weights without the state of a training, like every "
+            "best.ckpt and what convert writes, so there is nothing to resume. Go on from a "
+            "last.ckpt, or start from its weights with init_from=..., evaluate it, or predict."
         )
     if "train" not in content.get("data", ()):
         raise RequestError(
@@ -104,14 +95,19 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Pa
     )
     if after.get("init_from") is None:  # the weights are in the checkpoint
         after["init_from"] = before.get("init_from")
-    passing = (*ASIDE, *_passing(now["config"]))
-    told = {
-        key: f"  {key}: {before.get(key, 'not set')} in the checkpoint, "
-        f"{after.get(key, 'not set')} now"
-        for key in sorted({*before, *after})
+    passing = (*ASIDE, *marked(now["config"], TrainConfig, PASSING, PLACED))
+    changed = {
+        key: (before.get(key, "not set"), after.get(key, "not set"))
+        for key in sorted({*before, *after}, key=lambda key: (key.count("."), key))
         if before.get(key) != after.get(key) and not _is_below(key, passing)
     }
-    refused = [text for key, text in told.items() if not _is_below(key, ROUNDING)]
+    told = {
+        key: f"  {key}: {values[0]} in the checkpoint, {values[1]} now"
+        for key, values in changed.items()
+        if not _is_copy(key, changed)
+    }
+    rounding = tuple(marked(now["config"], TrainConfig, ROUNDING))
+    refused = [text for key, text in told.items() if not _is_below(key, rounding)]
     if refused:
         raise RequestError(
             f"ckpt_path: the training of {path} cannot go on, because it was another one:\n"
@@ -211,24 +207,10 @@ def duration(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: trainer.get(key) for key in ("max_epochs", "max_steps", "max_time")}
 
 
-def _passing(node: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Find the keys whose annotation says that they may change."""
-    types: Mapping[str, Any] = {}
-    if above == "trainer.":
-        types = get_type_hints(TrainerNode, include_extras=True)
-    elif "_target_" in node:
-        types = argument_types(get_object(node["_target_"]))[0]
-    yield from (f"{above}{name}" for name in types if _is_passing(types[name]))
-    for name, child in node.items():
-        if isinstance(child, dict):
-            yield from _passing(child, f"{above}{name}.")
-
-
-def _is_passing(annotation: Any) -> bool:
-    """Whether an annotation, or a part of a union, is marked."""
-    if PASSING in getattr(annotation, "__metadata__", ()):
-        return True
-    return get_origin(annotation) is not Annotated and any(map(_is_passing, get_args(annotation)))
+def _is_copy(key: str, changed: Mapping[str, Any]) -> bool:
+    """Whether a node that is composed of others repeats one that stands above it as well."""
+    outer = key.partition(".")[2]
+    return bool(changed.get(outer) == changed[key])
 
 
 def _is_below(key: str, nodes: Sequence[str]) -> bool:

@@ -4,8 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 import wandb
-from lightning import Trainer, seed_everything
+from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.checkpoints import loading
@@ -33,28 +34,29 @@ def train(config: DictConfig, run_dir: Path) -> None:
     leave_on_sigterm()
     seed_everything(config.seed, workers=True, verbose=False)
     with request_errors():
-        found = resuming.find(config.ckpt_path, run_dir)
-        config.trainer.precision = precision(config.trainer, found and found[1])
+        checkpoint, content = resuming.find(config.ckpt_path, run_dir) or (None, None)
+        config.trainer.precision = precision(config.trainer, content)
         datamodule: SegmentationDataModule = build(config, "data", SegmentationDataModule)
         if "class_weights" in config.loss:
             weights = resolved(config.loss.class_weights, datamodule)
             config.loss.class_weights = config.module.loss.class_weights = weights
         plain: Any = OmegaConf.to_container(config, resolve=True)
         facts = metadata(plain, dataset_facts(datamodule.dataset))
-        resumed, step = None, None
-        if found:
-            resumed, content = found
-            step = content["global_step"]
-            resuming.refuse_differences(content["danet_lightning"], facts, resumed)
-            resuming.refuse_shorter(content, plain["trainer"], resumed)
-            resuming.refuse_other_data(content["data"], datamodule, resumed)
-            resuming.refuse_without_best(content, resumed, run_dir)
-        if resumed and resuming.is_finished(run_dir, plain["trainer"]):
-            print(f"{run_dir} is finished; its numbers are in results.json. To train longer, raise "
-                  "trainer.max_epochs; to train anew, choose another run_dir.")  # fmt: skip
-            return
-        module = build_module(config, facts, is_resumed=resumed is not None)
+        if checkpoint and content:
+            resuming.refuse_differences(content["danet_lightning"], facts, checkpoint)
+            resuming.refuse_shorter(content, plain["trainer"], checkpoint)
+            resuming.refuse_other_data(content["data"], datamodule, checkpoint)
+            resuming.refuse_without_best(content, checkpoint, run_dir)
+            if resuming.is_finished(run_dir, plain["trainer"]):
+                print(
+                    f"{run_dir} is finished; its numbers are in results.json. To train longer, "
+                    "raise trainer.max_epochs; to train anew, choose another run_dir."
+                )
+                return
+        datamodule.require()
+        step = content["global_step"] if content else None
         trainer = build_trainer(config, logger=config.logger, resumed_step=step)
+        module = build_module(config, facts, is_resumed=checkpoint is not None)
     use_exact_loops(trainer)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
@@ -66,8 +68,9 @@ def train(config: DictConfig, run_dir: Path) -> None:
     join_group(trainer)
     try:
         with run_errors():
-            trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
-            best = best_checkpoint(trainer)
+            trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+            paths = [getattr(it, "best_model_path", "") for it in trainer.checkpoint_callbacks]
+            best = next(filter(None, paths), None)  # none when no step was done
             if best:
                 loading.read(best)  # says what is wrong with it
             trainer.validate(module, datamodule, ckpt_path=best, verbose=False, weights_only=True)
@@ -79,21 +82,24 @@ def train(config: DictConfig, run_dir: Path) -> None:
 
 
 def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) -> EvaluationModule:
-    """The network, its loss and its optimizer, with the weights that the request asks for."""
+    """Build network, loss and optimizer, with the weights that a new training starts from.
+
+    Args:
+        config: Of the command.
+        facts: What a checkpoint says of itself; completed by the network's mean and std.
+        is_resumed: Whether a checkpoint will fill the network, as soon as the training begins.
+    """
     options: dict[str, Any] = {"num_classes": len(facts["classes"])}
     if (is_resumed or config.init_from) and "pretrained" in config.backbone:
         options["backbone"] = {"pretrained": False}  # a file has better ones
     net = build(config, "model", Network, **options)
     if config.init_from and not is_resumed:
-        log.info(initialize(net, config.init_from))
+        options["num_classes"] += 1
+        with torch.device("meta"):
+            wider = build(config, "model", Network, **options)
+        log.info(initialize(net, wider, Path(config.init_from), facts))
     facts |= normalization(net)
     module: EvaluationModule = build_with(
         config, "module", EvaluationModule, net=net, metadata=facts, **facts_for_module(facts)
     )
     return module
-
-
-def best_checkpoint(trainer: Trainer) -> str | None:
-    """Path of the best checkpoint; None when nothing was trained (trainer.max_epochs=0)."""
-    paths = [getattr(callback, "best_model_path", "") for callback in trainer.checkpoint_callbacks]
-    return next(filter(None, paths), None)

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -412,13 +413,13 @@ def test_cache_dir_chooses(root: Path, tmp_path: Path, built: list[Path]) -> Non
 def test_too_small_a_disk_is_told_before_anything_is_decoded(root: Path, monkeypatch) -> None:
     needed = 5 * 36 * 48 * 4
     usage = SimpleNamespace(free=needed - 1000)
-    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     source = source_of(root)
     with monkeypatch.context() as patch:
         patch.setattr(FileSource, "read", lambda *_: pytest.fail("was decoded"))
         with pytest.raises(RequestError) as raised:
             cached(source, "train", [root / "cache"])
-    for part in ("needs 3.46e-05 GB", "and 3.36e-05 GB are free", "data.cache_dir"):
+    for part in ("needs 34.6 kB", "and 33.6 kB are free", "data.cache_dir"):
         assert part in str(raised.value)
     usage.free = needed
     cached(source_of(root), "train", [root / "cache"])
@@ -440,7 +441,7 @@ def test_a_crop_reads_its_window_alone(tmp_path: Path) -> None:
     assert resident(kept) == 0
     transform = Augmentation((100, 100), (1.0, 1.0)).transform()
     transform(image=image, mask=mask)
-    # 1.6 MB; the kernel maps whole neighbourhoods of a page along with it, of up to 2 MB at each end of each of the two
+    # 1.6 MB; the kernel maps up to 2 MB around a page along with it, at both ends of both files
     assert 0 < resident(kept) < 12e6
     image.sum()
     assert resident(kept) > 0.7 * picture.size

@@ -1,14 +1,17 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from danet_lightning.data.files import images
 from danet_lightning.data.files.label_file import read_label
-from danet_lightning.data.files.source import FileSource, read_image
+from danet_lightning.data.files.source import FileSource
 from danet_lightning.errors import RequestError
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
+read_image = partial(images.read_image, upright=False)
 
 
 @pytest.fixture

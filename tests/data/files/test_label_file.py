@@ -8,8 +8,8 @@ import pytest
 from fake_trees import write_tiff
 from PIL import Image
 
-from danet_lightning.data.files.own_masks import ColorSource
-from danet_lightning.data.files.source import FileSource, read_image
+from danet_lightning.data.files.images import read_image
+from danet_lightning.data.files.source import FileSource
 from danet_lightning.errors import RequestError
 
 IDS = np.tile(np.array([0, 1, 2, 3, 4], np.uint8), (4, 2))  # (4, 10)
@@ -21,10 +21,10 @@ def masked(path: Path, classes: int = 5, ignore: int | None = 255, colors=None, 
     train_ids = {raw: number for number, raw in enumerate(ids or range(classes))}
     train_ids |= {} if ignore is None else {ignore: 255}
     files = [("a", path, path)]
-    known = {tuple(color): number for number, color in enumerate(colors or [])}
-    source = FileSource(files, train_ids)
+    known = None
     if colors is not None:
-        source = ColorSource(files, train_ids, known)
+        known = {tuple(color): number for number, color in enumerate(colors)}
+    source = FileSource(files, train_ids, known)
     try:
         return source.read_mask(0).tolist()
     except RequestError as error:

@@ -1,23 +1,23 @@
-"""Masks of 0 and 255 where 255 is ignored: legal ids, from which nothing is learned."""
+"""Find masks of 0 and 255 where 255 is ignored: legal ids, from which nothing is learned."""
 
 import logging
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from danet_lightning.data.base import IGNORE, DataError, Source
+from danet_lightning.data.base import IGNORE, DataError, Source, histogram
 from danet_lightning.errors import RequestError
 
-LOOKED_AT = 64  # masks of a split that training looks at before it starts
+SAMPLE = 64  # masks of a split that training looks at before it starts
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class BlackAndWhite:
-    """What the masks of one split hold beside black, the id 0, and white, the id 255.
+    """Counts the masks of one split by what they hold: black (the id 0), white (255), another id.
 
     Args:
         source: The split. Nothing is wrong in it unless 0 is a class and 255 is ignored.
@@ -26,25 +26,18 @@ class BlackAndWhite:
 
     source: Source
     split: str
-    masks: int = field(default=0, init=False)
-    alone: int = field(default=0, init=False)  # masks of black and white and nothing else
-    beside: int = field(default=0, init=False)  # masks of white and of another class
-    others: int = field(default=0, init=False)  # masks of another class
-    has_black: bool = field(default=False, init=False)
-    has_white: bool = field(default=False, init=False)
+    masks: Counter[tuple[bool, bool, bool]] = field(default_factory=Counter, init=False)
 
-    def add(self, counts: NDArray[Any]) -> None:
+    def add(self, counts: NDArray[np.int64]) -> None:
         """Count one mask, by its pixels (256,) of each train id."""
-        black, white = self.source.black, bool(counts[IGNORE])
-        if black is None or not counts.any():
-            return
-        has_other = bool(np.delete(counts, [black, IGNORE]).any())
-        self.masks += 1
-        self.others += has_other
-        self.beside += has_other and white
-        self.alone += white and bool(counts[black]) and not has_other
-        self.has_black |= bool(counts[black])
-        self.has_white |= white
+        black = self.source.black
+        if black is not None and counts.any():
+            has_other = bool(np.delete(counts, [black, IGNORE]).any())
+            self.masks[bool(counts[black]), bool(counts[IGNORE]), has_other] += 1
+
+    def is_suspect(self) -> bool:
+        """Whether there is white in some masks, and no other id than black and white in any."""
+        return any(white for _, white, _ in self.masks) and not any(o for *_, o in self.masks)
 
     def problem(self) -> DataError | None:
         """Return what is wrong: an error ("mask_0_255"), a warning ("some_0_255") or nothing.
@@ -52,22 +45,21 @@ class BlackAndWhite:
         An error: no mask holds anything else. A warning: some masks do, and white lies beside
         another class in none of them, or half of all masks are black and white.
         """
-        if not (self.has_black and self.has_white):
-            return None
-        if not self.others:
+        count, alone = self.masks.total(), self.masks[True, True, False]
+        if self.is_suspect() and any(black for black, _, _ in self.masks):
             return DataError(
-                f"All {self.masks} masks of {self.split} hold the ids 0 and 255 alone, as black "
-                "and white ones do, and 255 is ignored.",
+                f"All {count} masks of {self.split} hold the ids 0 and 255 alone, as black and "
+                "white ones do, and 255 is ignored.",
                 "mask_0_255",
                 "Write class indices, 0 and 1. Of masks of your own (dataset=folder): "
                 "dataset.ids=[0,255] dataset.ignore=null if white is a class.",
                 [self.source.paths(index)[-1] for index in range(len(self.source))],
             )
-        if self.alone and (not self.beside or 2 * self.alone >= self.masks):
+        is_beside = any(white and other for _, white, other in self.masks)
+        if alone and not self.is_suspect() and (not is_beside or 2 * alone >= count):
             return DataError(
-                f"{self.alone} of {self.masks} masks of {self.split} hold the ids 0 and 255 alone, "
-                "as black and white ones do, and 255 is ignored: nothing is learned from their "
-                "white.",
+                f"{alone} of {count} masks of {self.split} hold the ids 0 and 255 alone, as black "
+                "and white ones do, and 255 is ignored: nothing is learned from their white.",
                 "some_0_255",
                 "If white is a class there, write class indices, 0 and 1; nothing is wrong if "
                 "these pixels have no label.",
@@ -84,28 +76,18 @@ def look_for_black_and_white(source: Source, split: str) -> None:
     Raises:
         RequestError: No mask of the split holds anything else.
     """
-    found = BlackAndWhite(source, split)
     if source.black is None:
         return
-    step = max(1, len(source) // LOOKED_AT)
-    first = range(0, len(source), step)[:LOOKED_AT]
-    for index in first:
-        _add(found, index)
-    for index in range(len(source)):
-        if found.others or not found.has_white:
+    masks = BlackAndWhite(source, split)
+    spread = range(0, len(source), max(1, len(source) // SAMPLE))[:SAMPLE]
+    rest = (index for index in range(len(source)) if index not in spread)
+    for number, index in enumerate((*spread, *rest)):
+        if number >= len(spread) and not masks.is_suspect():
             break
-        if index not in first:
-            _add(found, index)
-    problem = found.problem()
+        with suppress(RequestError):  # reading it for its labels says what is wrong
+            masks.add(histogram(source.read_mask(index)))
+    problem = masks.problem()
     if problem is not None and problem.kind == "mask_0_255":
         raise problem
     if problem is not None:
         log.warning("%s", problem)
-
-
-def _add(found: BlackAndWhite, index: int) -> None:
-    try:
-        mask = found.source.read_mask(index)
-    except RequestError:
-        return  # whoever reads it for its labels is told
-    found.add(np.array(Image.fromarray(mask).histogram()))

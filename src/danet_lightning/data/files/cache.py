@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -28,15 +27,16 @@ from torch.utils.data import Dataset
 from danet_lightning.data.base import Pixels, Source
 from danet_lightning.data.samples.loader import SegmentationLoader, start_worker
 from danet_lightning.disk.progress import bar
+from danet_lightning.disk.space import readable_size, require_space
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.errors import RequestError, RunError
 
 log = logging.getLogger(__name__)
 
 FORMAT = 3  # raise it when the same files are decoded to other bytes, or are laid out otherwise
-PLAIN = (bool, int, float, str, type(None))
+PLAIN_TYPES = (bool, int, float, str, type(None))
 CHANNELS = 4  # bytes for each pixel: red, green, blue and the train id
-LEFT_OVER = 600  # seconds after which an unfinished file is of a process that was killed
+KILLED_AFTER = 600  # seconds after which an unfinished file is of a process that was killed
 WITHOUT_MAPS = {errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP}  # what such file systems say
 
 
@@ -51,13 +51,14 @@ class CachedSource(Source):
     Args:
         source: The images and labels.
         folder: Where their pixels lie.
-        keys: The key of each image.
+        root: The folder of the data set, in which the keys do not depend on where it lies.
     """
 
-    def __init__(self, source: Source, folder: Path, keys: Sequence[str]) -> None:
+    def __init__(self, source: Source, folder: Path, root: Path | None) -> None:
         self.source = source
         self.folder = folder
-        self.keys = keys
+        self.root = root
+        self.keys = [self._key(index) for index in range(len(source))]
         self.black = source.black
 
     def __len__(self) -> int:
@@ -77,7 +78,7 @@ class CachedSource(Source):
         Raises:
             RequestError: A file of the cache was removed or cut short since it was checked.
         """
-        image, mask = _files(self.folder, self.keys[index])
+        image, mask = self._files(index)
         try:
             return _mapped(image), _mapped(mask)
         except (OSError, ValueError, EOFError) as error:
@@ -86,11 +87,51 @@ class CachedSource(Source):
                 "again: what is missing is built anew."
             ) from error
 
+    def missing(self) -> list[int]:
+        """List the images whose files in the folder are not there, or are not whole."""
+        return [index for index in range(len(self)) if not self._is_whole(index)]
+
+    def decode(self, index: int) -> None:
+        """Read an image and its label from their own files, and write their pixels to the folder.
+
+        Raises:
+            RequestError: They cannot be read, or have changed since the folder was opened.
+            RunError: The pixels cannot be written.
+        """
+        pixels = self.source.read(index)
+        if self._key(index) != self.keys[index]:
+            raise RequestError(
+                f"{self.paths(index)[0]} or its label was changed while the pixel cache was built "
+                "from it. Start again when nothing writes to the data set any more."
+            )
+        for path, part in zip(self._files(index), pixels, strict=True):
+            save = partial(np.save, arr=np.ascontiguousarray(part, np.uint8))
+            write_atomically(path, save, suffix=f".{os.getpid()}.part")  # others may build as well
+
+    def _key(self, index: int) -> str:
+        """Digest what tells the files of one image from others: path, size and time of change."""
+        return _digest([_file_facts(path, self.root) for path in self.paths(index)])[:32]
+
+    def _files(self, index: int) -> tuple[Path, Path]:
+        key = self.keys[index]
+        return self.folder / f"{key}.image.npy", self.folder / f"{key}.mask.npy"
+
+    def _is_whole(self, index: int) -> bool:
+        try:
+            image, mask = map(_mapped, self._files(index))
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, EOFError) as error:
+            log.warning("A file of the pixel cache %s is damaged: %s.", self.folder, error)
+            return False
+        is_bytes = image.dtype == mask.dtype == np.uint8
+        return is_bytes and image.shape == (*mask.shape, 3)
+
 
 def cached(
     source: Source, name: str, folders: Sequence[Path], workers: int = 0, root: Path | None = None
 ) -> CachedSource:
-    """Open the cache of a source, after decoding what it lacks.
+    """Open the cache of a source, after decoding the images that it lacks.
 
     Args:
         source: Images and labels that are files.
@@ -111,13 +152,14 @@ def cached(
             "data.cache=none."
         )
     place = f"{name}-{_rules(source)}"
-    keys = [_key(source, index, root) for index in range(len(source))]
     for folder in folders:  # one may hold it that this user can only read
-        if (folder / place).is_dir() and not _lacking(folder / place, keys):
-            return CachedSource(source, folder / place, keys)
-    folder = _writable(folders) / place
-    _build(source, folder, keys, root, workers)
-    return CachedSource(source, folder, keys)
+        if (folder / place).is_dir():
+            cache = CachedSource(source, folder / place, root)
+            if not cache.missing():
+                return cache
+    cache = CachedSource(source, _writable(folders) / place, root)
+    _complete(cache, workers)
+    return cache
 
 
 def _rules(source: Source) -> str:
@@ -130,16 +172,11 @@ def _rules(source: Source) -> str:
         RequestError: An attribute is no plain value, so that a change of it would go unnoticed.
     """
     kind = f"{type(source).__module__}.{type(source).__qualname__}"
-    passing = ("files", "_seen")  # are in the keys; notes of what was read
-    facts = {name: value for name, value in vars(source).items() if name not in passing}
+    in_no_rule = ("files", "_seen")  # are in the keys; notes of what was read
+    facts = {name: value for name, value in vars(source).items() if name not in in_no_rule}
     content = {name: _plain(value, f"{kind}.{name}") for name, value in facts.items()}
     # decoders differ in how they round a JPEG
     return _digest([FORMAT, PIL.__version__, kind, content])[:16]
-
-
-def _key(source: Source, index: int, root: Path | None) -> str:
-    """Digest what tells the files of one image from others: path, size and time of change."""
-    return _digest([_file(path, root) for path in source.paths(index)])[:32]
 
 
 def _digest(content: Any) -> str:
@@ -149,14 +186,14 @@ def _digest(content: Any) -> str:
 def _plain(value: Any, name: str) -> Any:
     match value:
         case Path():
-            return _file(value, None)
+            return _file_facts(value, None)
         case np.ndarray():
             return [str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
         case Mapping():
             return [[_plain(key, name), _plain(value[key], name)] for key in value]
         case list() | tuple() | range():
             return [_plain(entry, name) for entry in value]
-    if not isinstance(value, PLAIN):
+    if not isinstance(value, PLAIN_TYPES):
         raise RequestError(
             f"data.cache=memmap: {name} is a {type(value).__name__}, of which nobody can tell "
             "whether it changes the labels. Make it of numbers, texts, paths, arrays, lists and "
@@ -165,7 +202,7 @@ def _plain(value: Any, name: str) -> Any:
     return value
 
 
-def _file(path: Path, root: Path | None) -> list[Any]:
+def _file_facts(path: Path, root: Path | None) -> list[Any]:
     path = path.absolute()
     base = root.absolute() if root is not None else None
     name = str(path.relative_to(base) if base and path.is_relative_to(base) else path)
@@ -177,10 +214,6 @@ def _file(path: Path, root: Path | None) -> list[Any]:
     return [name] if path.is_dir() else [name, state.st_size, state.st_mtime_ns]
 
 
-def _files(folder: Path, key: str) -> tuple[Path, Path]:
-    return folder / f"{key}.image.npy", folder / f"{key}.mask.npy"
-
-
 def _mapped(path: Path) -> Pixels:
     try:
         pixels: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -190,23 +223,6 @@ def _mapped(path: Path) -> Pixels:
         pixels = np.load(path, allow_pickle=False)
         pixels.flags.writeable = False
     return pixels
-
-
-def _lacking(folder: Path, keys: Sequence[str]) -> list[int]:
-    """The images whose files are not there, or are not whole."""
-    return [index for index, key in enumerate(keys) if not _is_whole(folder, key)]
-
-
-def _is_whole(folder: Path, key: str) -> bool:
-    try:
-        image, mask = map(_mapped, _files(folder, key))
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, EOFError) as error:
-        log.warning("A file of the pixel cache %s is damaged and not read: %s.", folder, error)
-        return False
-    is_bytes = image.dtype == mask.dtype == np.uint8
-    return is_bytes and image.shape == (*mask.shape, 3)
 
 
 def _writable(folders: Sequence[Path]) -> Path:
@@ -225,85 +241,52 @@ def _writable(folders: Sequence[Path]) -> Path:
     )
 
 
-def _build(
-    source: Source, folder: Path, keys: Sequence[str], root: Path | None, workers: int
-) -> None:
-    """Decode what a folder lacks, each image into files of its own."""
-    lacking = _lacking(folder, keys)
-    if not lacking:
+def _complete(cache: CachedSource, workers: int) -> None:
+    """Decode what a cache lacks, each image into files of its own."""
+    missing = cache.missing()
+    if not missing:
         return
-    size = sum(CHANNELS * _pixels(source, index) for index in lacking)
-    free = shutil.disk_usage(folder.parent).free
-    if size > free:
-        raise RequestError(
-            f"The pixel cache {folder} needs {_gigabytes(size)}, and {_gigabytes(free)} are free "
-            "there. Free some, give data.cache_dir a folder on another disk, or use "
-            "data.cache=none."
-        )
-    for part in folder.glob("*.part"):
+    remedy = "Or give data.cache_dir another folder, or use data.cache=none."
+    size = sum(CHANNELS * _pixel_count(cache.source, index) for index in missing)
+    require_space(cache.folder.parent, size, "The pixel cache", f"Free some space. {remedy}")
+    for part in cache.folder.glob("*.part"):
         with suppress(OSError):
-            if time.time() - part.stat().st_mtime > LEFT_OVER:
+            if time.time() - part.stat().st_mtime > KILLED_AFTER:
                 part.unlink()
-    log.info("Building the pixel cache %s: %s to write.", folder, _gigabytes(size))
+    log.info("Building the pixel cache %s: %s to write.", cache.folder, readable_size(size))
     loader = SegmentationLoader(
-        _Decoding(source, lacking, folder, keys, root),
+        _Decoding(cache, missing),
         batch_size=None,
-        num_workers=min(workers, len(lacking)),
+        num_workers=min(workers, len(missing)),
         worker_init_fn=start_worker,
     )
     try:
-        folder.mkdir(exist_ok=True)
-        for _ in bar(loader, desc="cache", total=len(lacking), unit="image"):
+        cache.folder.mkdir(exist_ok=True)
+        for _ in bar(loader, desc="cache", total=len(missing), unit="image"):
             pass
     except (RunError, OSError) as error:
-        raise RunError(
-            f"The pixel cache: {error} Or give data.cache_dir another folder, or use "
-            "data.cache=none."
-        ) from error
+        raise RunError(f"The pixel cache: {error} {remedy}") from error
 
 
 class _Decoding(Dataset[int]):
-    """The images that a cache lacks; reading one writes its files."""
+    """The images that a cache lacks; getting one decodes it, in whichever process that happens."""
 
-    def __init__(
-        self,
-        source: Source,
-        lacking: Sequence[int],
-        folder: Path,
-        keys: Sequence[str],
-        root: Path | None,
-    ) -> None:
-        self.source = source
-        self.lacking = lacking
-        self.folder = folder
-        self.keys = keys
-        self.root = root
+    def __init__(self, cache: CachedSource, missing: Sequence[int]) -> None:
+        self.cache = cache
+        self.missing = missing
 
     def __len__(self) -> int:
-        return len(self.lacking)
+        return len(self.missing)
 
     def __getitem__(self, number: int) -> int:
-        index = self.lacking[number]
-        pixels = self.source.read(index)
-        if _key(self.source, index, self.root) != self.keys[index]:
-            raise RequestError(
-                f"{self.source.paths(index)[0]} or its label was changed while the pixel cache was "
-                "built from it. Start again when nothing writes to the data set any more."
-            )
-        for path, part in zip(_files(self.folder, self.keys[index]), pixels, strict=True):
-            save = partial(np.save, arr=np.ascontiguousarray(part, np.uint8))
-            write_atomically(path, save, suffix=f".{os.getpid()}.part")  # others may build as well
-        return index
+        self.cache.decode(self.missing[number])
+        return number
 
 
-def _pixels(source: Source, index: int) -> int:
-    """The pixels of one image, of which as little is read as its format allows."""
+def _pixel_count(source: Source, index: int) -> int:
+    """Return the pixels of one image, of which as little is read as its format allows."""
     try:
         with Image.open(source.paths(index)[0]) as image:
             return image.width * image.height
     except Exception:  # whatever a damaged file makes of a decoder; reading it says more
         return source.read(index)[1].size
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.3g} GB"

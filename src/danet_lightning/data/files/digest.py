@@ -39,11 +39,12 @@ def _image(source: Source, index: int) -> list[int]:
     name, paths = source.name(index).encode(), source.paths(index)
     if not paths:
         return _number(name)
-    parts = [name, *map(_file, paths)]
+    parts = [name, *map(file_digest, paths)]
     return _number(b"".join(len(part).to_bytes(4, "big") + part for part in parts))
 
 
-def _file(path: Path) -> bytes:
+def file_digest(path: Path) -> bytes:
+    """Digest a file's size and content; of one above 256 KiB, pieces of the content."""
     size = path.stat().st_size
     found = hashlib.blake2b(size.to_bytes(8, "big"), digest_size=16)
     with path.open("rb") as file:

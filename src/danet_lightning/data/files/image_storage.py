@@ -1,4 +1,4 @@
-"""How an image file stores its samples, in pages, bits and kinds, and why one cannot be read."""
+"""Tell how an image file stores its samples, and refuse files that no one can read rightly."""
 
 import re
 from collections.abc import Mapping
@@ -10,42 +10,44 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from danet_lightning.data.base import DataError
 
 SUBFILE, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 254, 258, 262, 339  # tags of a TIFF
+REMEDY = "Copy the file again if it is damaged, remove it if it is no image."
 SAMPLE_KINDS = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 
 
-def unreadable(path: str | Path, error: Exception) -> DataError:
-    """Say why an image cannot be read; with a remedy where the file is not damaged."""
-    text = f"{path} cannot be read as an image"
+def unreadable(path: Path, reason: str, remedy: str = REMEDY) -> DataError:
+    """Build the error that says why a file cannot be read as an image."""
+    text = f"{path} cannot be read as an image: {reason}"
+    return DataError(text, "unreadable", remedy, [path])
+
+
+def without_white(path: Path, samples: str) -> DataError:
+    """Build the error that says that samples of a kind cannot become 8-bit RGB."""
+    remedy = "Save it with 8 bits: gdal_translate -ot Byte -scale LOWEST HIGHEST 0 255 IN OUT"
+    return unreadable(path, f"its {samples} samples have no fixed white.", remedy)
+
+
+def undecodable(path: Path, error: Exception) -> DataError:
+    """Build the error that says why Pillow could not decode a file."""
     if isinstance(error, Image.DecompressionBombError):
         pixels, most = (int(number) / 1e6 for number in re.findall(r"\d+", str(error))[:2])
-        text += f": it has {pixels:.0f} million pixels, and up to {most:.0f} million are read."
         remedy = (
             "Cut image and label alike into tiles: gdal_retile.py -ps 2048 2048 -targetDir TILES IN"
         )
-        return DataError(text, "unreadable", remedy, [Path(path)])
+        reason = f"it has {pixels:.0f} million pixels, and up to {most:.0f} million are read."
+        return unreadable(path, reason, remedy)
     if isinstance(error, UnidentifiedImageError):
         samples = undecoded_samples(path)
         if samples:
-            return unfixed_white(path, samples)
-        told = "it is damaged from its first bytes on, or of no format known to Pillow"
-    elif isinstance(error, OSError) and error.strerror:
-        told = error.strerror
-    else:
-        told = str(error) or type(error).__name__
-    return DataError(f"{text}: {told}", "unreadable", files=[Path(path)])
+            return without_white(path, samples)
+        return unreadable(
+            path, "it is damaged from its first bytes on, or of no format known to Pillow."
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return unreadable(path, f"{error.strerror}.")
+    return unreadable(path, f"{str(error) or type(error).__name__}.")
 
 
-def unfixed_white(path: str | Path, samples: str) -> DataError:
-    """Say that such samples cannot become 8-bit RGB."""
-    return DataError(
-        f"{path} cannot be read as an image: its {samples} samples have no fixed white.",
-        "unreadable",
-        "Save it with 8 bits: gdal_translate -ot Byte -scale LOWEST HIGHEST 0 255 IN OUT",
-        [Path(path)],
-    )
-
-
-def refuse_pages(path: str | Path, image: Image.Image) -> None:
+def refuse_pages(path: Path, image: Image.Image) -> None:
     """Refuse a file of several pictures: no one can tell which of them is meant.
 
     The smaller copies and transparency masks in a TIFF, and the previews in a camera's JPEG, are
@@ -67,11 +69,11 @@ def refuse_pages(path: str | Path, image: Image.Image) -> None:
             f"{path} holds {count} pages or frames, and one picture is read from a file.",
             "unreadable",
             "Save each as a file of its own: magick IN page-%d.png",
-            [Path(path)],
+            [path],
         )
 
 
-def refuse_misread_bitmap(path: str | Path, image: Image.Image) -> None:
+def refuse_misread_bitmap(path: Path, image: Image.Image) -> None:
     """Refuse a BMP of fewer greys than its bits have room for: Pillow then decodes other bits.
 
     It takes a palette of black and white alone for 1 bit a pixel, and one of the first greys in
@@ -80,21 +82,18 @@ def refuse_misread_bitmap(path: str | Path, image: Image.Image) -> None:
     Raises:
         RequestError: The header says otherwise.
     """
-    taken = {"1": 1, "L": 8}.get(image.mode) if image.format == "BMP" else None
-    if taken is None:
+    bits_read = {"1": 1, "L": 8}.get(image.mode)
+    if image.format != "BMP" or bits_read is None:
         return
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         head = file.read(30)
     place = 24 if head[14] == 12 else 28  # the header of OS/2 is the shorter one
     bits = int.from_bytes(head[place : place + 2], "little")
-    if bits != taken:
-        raise DataError(
-            f"{path} cannot be read as an image: a BMP of {bits} bits whose palette is of few "
-            f"greys is taken for one of {taken}.",
-            "unreadable",
-            "Save it as PNG: magick IN OUT.png",
-            [Path(path)],
+    if bits != bits_read:
+        reason = (
+            f"a BMP of {bits} bits whose palette is of few greys is taken for one of {bits_read}."
         )
+        raise unreadable(path, reason, "Save it as PNG: magick IN OUT.png")
 
 
 def tiff_tags(image: Image.Image) -> Mapping[int, Any]:
@@ -129,10 +128,10 @@ def is_white_zero(image: Image.Image) -> bool:
     return tiff_tags(image).get(PHOTOMETRIC) == 0
 
 
-def undecoded_samples(path: str | Path) -> str:
+def undecoded_samples(path: Path) -> str:
     """Return, as `odd_samples`, what a TIFF holds that Pillow does not open."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             head = file.read(8)
             head += file.read(8) if head[2] == 43 else b""  # BigTIFF
             tags = TiffImagePlugin.ImageFileDirectory_v2(head)

@@ -1,4 +1,4 @@
-"""Images as people have them: telling them by their files, and reading any as 8-bit RGB."""
+"""Tell images by their files, and read any that people have as 8-bit RGB."""
 
 import re
 import stat
@@ -16,8 +16,9 @@ from danet_lightning.data.files.image_storage import (
     refuse_misread_bitmap,
     refuse_pages,
     sample_bits,
-    unfixed_white,
+    undecodable,
     unreadable,
+    without_white,
 )
 
 SUFFIXES = (
@@ -45,7 +46,6 @@ OTHER_HEAD = re.compile(
     rb"|\0\0\0\x0cJXL |8BPS|v/1\x01|#\?RADIANCE",
     re.DOTALL,
 )
-NOT_READ = "it is {}, which is not read; save it as JPEG or PNG"
 TAGS = 2**17  # bytes at the beginning and the end of a PNG that may hold an EXIF tag
 DNG_VERSION = 50706  # the TIFF tag that makes a DNG of it
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright, 2 to 8 are turned or mirrored
@@ -60,34 +60,38 @@ BACK = UPRIGHT | {6: UPRIGHT[8], 8: UPRIGHT[6]}
 def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
     """Read one image as 8-bit RGB.
 
-    16-bit samples keep their high byte. An alpha channel is
-    dropped and the colors stored under it are kept: training sees the same ones, and what
-    cameras and simulators write there need not mean transparency.
+    16-bit samples keep their high byte. An alpha channel is dropped and the colors stored under it
+    are kept: training sees the same ones, and what cameras and simulators write there need not
+    mean transparency.
 
     Args:
-        path: any file that Pillow reads.
-        upright: apply the EXIF orientation, as a viewer does. Pixels that have labels are read as
-            they are stored, like the labels.
+        path: Any file that Pillow reads.
+        upright: Whether the EXIF orientation is applied, as a viewer does. Pixels that have labels
+            are read as they are stored, like the labels.
 
     Returns:
         (H, W, 3) RGB.
 
     Raises:
-        RequestError: the file cannot be read, or does not say which picture is meant: several
+        RequestError: The file cannot be read, or does not say which picture is meant: several
             pages or frames, signed or floating point samples, 12 bits in 16.
     """
     path = Path(path)
     try:
-        _refuse_pipes_and_raw(path)
+        if path.suffix.lower() in CAMERA_RAW:
+            raise _not_read(path, "a camera's raw file")
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # opening a pipe might wait for ever
+            raise unreadable(path, "it is no regular file.")
         # Given a path, Pillow maps a rotated TIFF into memory with width and height exchanged.
         with path.open("rb") as file, Image.open(file) as image:
             if image.format == "TIFF" and DNG_VERSION in image.tag_v2:  # type: ignore[attr-defined]
-                raise ValueError(NOT_READ.format("a camera's raw file"))
+                raise _not_read(path, "a camera's raw file")
             refuse_pages(path, image)
             refuse_misread_bitmap(path, image)
             samples, bits = odd_samples(image), sample_bits(image)
             if samples:
-                raise unfixed_white(path, samples)
+                raise without_white(path, samples)
             stored = decode(image, upright)
             rgb = _eight_bit_rgb(path, stored, image.format)
             if bits == 16:
@@ -99,7 +103,12 @@ def read_image(path: str | Path, upright: bool = True) -> NDArray[np.uint8]:
         raise
     # Pillow's decoders raise whatever a damaged file makes their parsers stumble over.
     except Exception as error:
-        raise unreadable(path, _of_other_format(path, error)) from error
+        if isinstance(error, UnidentifiedImageError):
+            if path.suffix.lower() in OTHER_FORMATS:
+                raise _not_read(path, path.suffix[1:].upper()) from error
+            if OTHER_HEAD.match(_head(path)):
+                raise _not_read(path, "of another format, such as HEIC") from error
+        raise undecodable(path, error) from error
 
 
 def decode(image: Image.Image, upright: bool = False) -> Image.Image:
@@ -128,7 +137,7 @@ def orientation(path: Path) -> int:
             file.seek(0)
             with Image.open(file) as image:
                 return _orientation(image)
-    except Exception:  # whoever reads the pixels is told
+    except Exception:  # reading the pixels says what is wrong
         return 1
 
 
@@ -140,15 +149,7 @@ def _orientation(image: Image.Image) -> int:
     return stated if stated in UPRIGHT else 1
 
 
-def _refuse_pipes_and_raw(path: Path) -> None:
-    if path.suffix.lower() in CAMERA_RAW:
-        raise ValueError(NOT_READ.format("a camera's raw file"))
-    kind = path.stat().st_mode
-    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # opening a pipe might wait for ever
-        raise ValueError("it is no regular file")
-
-
-def _refuse_dark(path: str | Path, image: Image.Image, rgb: NDArray[np.uint8]) -> None:
+def _refuse_dark(path: Path, image: Image.Image, rgb: NDArray[np.uint8]) -> None:
     """Refuse 16-bit samples that are those of 12 bits or less, which would be almost black."""
     if rgb.max() >= 16 or (image.mode.startswith("I") and not np.asarray(image).any()):
         return  # a grey image that is all black is black in whatever bits
@@ -157,35 +158,26 @@ def _refuse_dark(path: str | Path, image: Image.Image, rgb: NDArray[np.uint8]) -
         "almost black.",
         "unreadable",
         "Save it with 8 bits: gdal_translate -ot Byte -scale 0 4095 0 255 IN OUT",
-        [Path(path)],
+        [path],
     )
 
 
-def _eight_bit_rgb(
-    path: str | Path, image: Image.Image, file_format: str | None
-) -> NDArray[np.uint8]:
+def _eight_bit_rgb(path: Path, image: Image.Image, file_format: str | None) -> NDArray[np.uint8]:
     # Mode I holds 32 bits; from PNG (older Pillows) and PPM (rescaled by Pillow) they are 16.
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
         # The high byte, as Pillow itself does for 16-bit RGB; its convert("L") would clip.
         grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)  # (H, W)
         return np.stack([grey] * 3, axis=-1)  # (H, W, 3)
     if image.mode in ("I", "F"):
-        raise unfixed_white(path, "floating point 32-bit" if image.mode == "F" else "32-bit")
+        raise without_white(path, "floating point 32-bit" if image.mode == "F" else "32-bit")
     if image.mode in ("P", "PA", "RGBa"):  # transparent palette entries, premultiplied colors
         image = image.convert("RGBA")
     image.load()  # numpy might take a damaged image for an object without pixels
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies
 
 
-def _of_other_format(path: Path, error: Exception) -> Exception:
-    """Return an error that tells the format, where a file is not damaged but of one not read."""
-    if not isinstance(error, UnidentifiedImageError):
-        return error
-    if path.suffix.lower() in OTHER_FORMATS:
-        return ValueError(NOT_READ.format(path.suffix[1:].upper()))
-    if OTHER_HEAD.match(_head(path)):
-        return ValueError(NOT_READ.format("of another format, such as HEIC"))
-    return error
+def _not_read(path: Path, kind: str) -> DataError:
+    return unreadable(path, f"it is {kind}, which is not read; save it as JPEG or PNG", remedy="")
 
 
 def looks(path: Path) -> Literal["read", "not read", "other"]:

@@ -1,4 +1,4 @@
-"""Label files: what one stores for each pixel, and as what that is shown.
+"""Read label files: what each stores for a pixel, and as what a viewer shows it.
 
 H, W: height and width of a label file in pixels.
 """
@@ -19,8 +19,8 @@ from danet_lightning.data.files.image_storage import (
     refuse_pages,
     sample_bits,
     tiff_tags,
+    undecodable,
     undecoded_samples,
-    unreadable,
 )
 from danet_lightning.data.files.images import decode
 
@@ -28,7 +28,6 @@ LOSSLESS = ("PNG", "BMP", "GIF", "TIFF", "PPM", "TGA")
 LOSSY_TIFF = (6, 7, 34676, 34677, 34887, 50001)  # JPEG twice, SGI LogLuv twice, LERC, WebP
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I", "F")
 COLOR_MODES = ("RGB", "RGBA", "PA")  # what lies under transparency counts, as in images
-REMEDY = "Copy the file again if it is damaged, remove it from the data set if it is no image."
 WHOLE = (
     "Save it with 8 bits: gdal_translate -ot Byte IN OUT. That turns numbers below 0 and NaN into "
     "0; into 255, which is ignored, they are turned by gdal_calc.py -A IN --outfile=OUT "
@@ -76,9 +75,11 @@ def read_label(path: Path) -> LabelFile:
         if samples:
             text = f"{path} holds {samples} numbers, and ids are whole ones from 0 to 65535."
             raise DataError(text, "illegal_label", WHOLE, [path]) from error
-        raise with_remedy(unreadable(path, error)) from error
+        raise undecodable(path, error) from error
     if stored.mode in COLOR_MODES:
-        return LabelFile(_codes(stored), stored.mode)
+        colors = stored.convert("RGBA") if stored.mode == "PA" else stored
+        red, green, blue, *_ = np.moveaxis(np.asarray(colors).astype(np.int32), -1, 0)
+        return LabelFile(red << 16 | green << 8 | blue, stored.mode)
     if stored.mode == "P":
         palette = np.array(stored.getpalette(), np.uint8).reshape(-1, 3)
         return LabelFile(np.asarray(stored), "P", palette)
@@ -87,15 +88,8 @@ def read_label(path: Path) -> LabelFile:
     return _grey(path, stored, kind, bits)
 
 
-def with_remedy(error: DataError) -> DataError:
-    """Add what to do about a file that cannot be read, where only the reason is told."""
-    if error.remedy:
-        return error
-    return DataError(f"{error.fact}.", error.kind, REMEDY, error.files)
-
-
 def colors_instead_of_ids(path: Path, mode: str) -> DataError:
-    """Say that a label file is of colors or has an alpha channel."""
+    """Build the error about a label file that is of colors or has an alpha channel."""
     return DataError(
         f"{path}: a label file holds one class index for each pixel, and this is an image of "
         f"{Image.getmodebands(mode)} channels ({mode}).",
@@ -106,11 +100,11 @@ def colors_instead_of_ids(path: Path, mode: str) -> DataError:
 
 
 def ids_of_numbers(path: Path, what: str, numbers: NDArray[Any], remedy: str) -> NDArray[np.uint16]:
-    """Return numbers as ids.
+    """Convert the numbers of a label map to ids.
 
     Args:
         path: The file.
-        what: The numbers, for the message.
+        what: What holds the numbers, for the message.
         numbers: (H, W) of any type.
         remedy: What to do about numbers that are no ids.
 
@@ -122,8 +116,8 @@ def ids_of_numbers(path: Path, what: str, numbers: NDArray[Any], remedy: str) ->
     if numbers.dtype.kind == "f":
         legal &= numbers == np.floor(numbers)
     if not legal.all():
-        found = np.unique(numbers[~legal])
-        shown = ", ".join(f"{value:.6g}" for value in found[:8]) + (", ..." * (len(found) > 8))
+        illegal = np.unique(numbers[~legal])
+        shown = ", ".join(f"{value:.6g}" for value in illegal[:8]) + ", ..." * (len(illegal) > 8)
         raise DataError(
             f"{path}: {what} holds numbers that are no ids: {shown} ({(~legal).sum()} pixels); ids "
             "are whole, from 0 to 65535.",
@@ -135,6 +129,17 @@ def ids_of_numbers(path: Path, what: str, numbers: NDArray[Any], remedy: str) ->
 
 
 def _grey(path: Path, image: Image.Image, samples: str, bits: int) -> LabelFile:
+    """Turn an image of one channel into what its file stores.
+
+    Args:
+        path: Its file.
+        image: The decoded image.
+        samples: What its samples are, as `odd_samples` says.
+        bits: The bits of one sample in the file.
+
+    Raises:
+        RequestError: Its numbers are no ids.
+    """
     values: NDArray[Any] = np.asarray(image.getchannel("L") if image.mode == "LA" else image)
     if samples == "signed 8-bit":  # Pillow knows no such mode
         values = values.view(np.int8)
@@ -142,8 +147,8 @@ def _grey(path: Path, image: Image.Image, samples: str, bits: int) -> LabelFile:
         values = values.view(np.uint32)
     elif "floating" in samples or image.mode == "F":
         bad = values[~((values >= 0) & (values == np.floor(values)))]
-        found = f" such as {bad[0]:.6g}" if bad.size else ""
-        text = f"{path} holds floating point 32-bit numbers{found}, and ids are whole ones."
+        example = f" such as {bad[0]:.6g}" if bad.size else ""
+        text = f"{path} holds floating point 32-bit numbers{example}, and ids are whole ones."
         raise DataError(text, "illegal_label", WHOLE, [path])
     if values.dtype not in (np.uint8, np.bool_):
         values = ids_of_numbers(path, f"the {samples or '16-bit'} file", values, WHOLE)
@@ -157,6 +162,7 @@ def _grey(path: Path, image: Image.Image, samples: str, bits: int) -> LabelFile:
 
 
 def _refuse_lossy(path: Path, image: Image.Image) -> None:
+    """Refuse a label file of a format that does not keep every number."""
     kind = str(image.format)
     compression = tiff_tags(image).get(259, 1)
     if kind in LOSSLESS and compression not in LOSSY_TIFF:
@@ -175,29 +181,20 @@ def _refuse_lossy(path: Path, image: Image.Image) -> None:
     )
 
 
-def _refuse_scaled(path: Path, image: Image.Image, bits: int) -> None:
-    """Refuse what Pillow reads as other numbers than there are."""
-    told = ""
+def _refuse_scaled(path: Path, image: Any, bits: int) -> None:
+    """Refuse a file whose numbers Pillow changes while it reads them."""
+    white = 255
+    if image.format == "PPM":
+        decoder, _, _, arguments = image.tile[0]
+        is_scaled = decoder != "raw" and not isinstance(arguments, str)
+        white = arguments[-1] if is_scaled else 255
     if is_white_zero(image) and bits > 1:
-        told = "counts its greys down from white (WhiteIsZero)"
-    elif image.format == "PPM" and _stated_white(image) not in (255, 65535):
-        told = f"says that {_stated_white(image)} is white, and is shown with stretched greys"
+        fact = "counts its greys down from white (WhiteIsZero)"
+    elif white not in (255, 65535):
+        fact = f"says that {white} is white, and is shown with stretched greys"
     elif image.mode in COLOR_MODES and bits == 16:
-        told = "has colors of 16 bits, of which 8 would be dropped"
-    if told:
-        raise DataError(
-            f"{path} {told}.", "illegal_label", "Save the labels as an 8-bit PNG.", [path]
-        )
-
-
-def _stated_white(image: Any) -> Any:
-    decoder, _, _, arguments = image.tile[0]
-    return 255 if decoder == "raw" or isinstance(arguments, str) else arguments[-1]
-
-
-def _codes(image: Image.Image) -> NDArray[np.int32]:
-    """The colors (H, W) as numbers 0xRRGGBB."""
-    if image.mode == "PA":
-        image = image.convert("RGBA")
-    rgb = np.asarray(image)[..., :3].astype(np.int32)  # (H, W, 3)
-    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+        fact = "has colors of 16 bits, of which 8 would be dropped"
+    else:
+        return
+    remedy = "Save the labels as an 8-bit PNG."
+    raise DataError(f"{path} {fact}.", "illegal_label", remedy, [path])

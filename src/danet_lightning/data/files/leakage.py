@@ -1,21 +1,22 @@
-"""The same image in two splits, whatever its name."""
+"""Find the same image in two splits, whatever its name, before anything is learned from it."""
 
 import filecmp
+import itertools
 import stat
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from zlib import crc32
 
 from danet_lightning.data.base import DataError, Source
+from danet_lightning.data.files.digest import file_digest
 from danet_lightning.data.files.pairing import first_five
 from danet_lightning.errors import RequestError
 
-SAMPLE = 2**14  # bytes; from the middle, as borders and headers are alike
-
 
 def refuse_shared(train: Source, val: Source) -> None:
-    """Refuse images that are in train and in val, by their content.
+    """Refuse image files that are in train and in val, by their bytes.
+
+    `check` compares the pixels of all splits, which takes decoding all of them.
 
     Raises:
         RequestError: What was learned by heart would count as found.
@@ -39,47 +40,31 @@ def same_files(here: Sequence[Path], there: Sequence[Path]) -> list[tuple[Path, 
     Raises:
         RequestError: A file cannot be read.
     """
-    sizes_here, sizes_there = _by_size(here), _by_size(there)
-    found = []
-    for size in sizes_here.keys() & sizes_there.keys():
-        candidates = _by_sample(sizes_there[size], size)
-        for path in sizes_here[size]:
-            alike = candidates.get(_sample(path, size), [])
-            twin = next((each for each in alike if filecmp.cmp(path, each, shallow=False)), None)
-            if twin is not None:
-                found.append((path, twin))
-    return sorted(found)
+    pairs = []
+    sizes_here, sizes_there = _grouped(here, _size), _grouped(there, _size)
+    for size in sizes_here.keys() & sizes_there.keys() - {None}:
+        candidates = _grouped(sizes_there[size], file_digest)
+        for digest, paths in _grouped(sizes_here[size], file_digest).items():
+            for path in paths:
+                twins = candidates.get(digest, [])
+                same = (twin for twin in twins if filecmp.cmp(path, twin, shallow=False))
+                pairs += [(path, twin) for twin in itertools.islice(same, 1)]
+    return sorted(pairs)
 
 
-def _by_size(paths: Sequence[Path]) -> dict[int, list[Path]]:
-    sizes = defaultdict(list)
+def _grouped(paths: Sequence[Path], key: Callable[[Path], Hashable]) -> dict[Hashable, list[Path]]:
+    """Group files by what `key` reads of each."""
+    groups = defaultdict(list)
     for path in paths:
         try:
-            state = path.stat()
+            groups[key(path)].append(path)
         except OSError as error:
-            raise _unreadable(path, error) from error
-        if stat.S_ISREG(state.st_mode):  # opening a pipe might wait for ever
-            sizes[state.st_size].append(path)
-    return sizes
+            text = f"{path} cannot be read: {error.strerror}."
+            raise DataError(text, "unreadable", "Mend or remove it.", [path]) from error
+    return groups
 
 
-def _by_sample(paths: Sequence[Path], size: int) -> dict[int, list[Path]]:
-    samples = defaultdict(list)
-    for path in paths:
-        samples[_sample(path, size)].append(path)
-    return samples
-
-
-def _sample(path: Path, size: int) -> int:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, size - SAMPLE) // 2)
-            return crc32(file.read(SAMPLE))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> RequestError:
-    return DataError(
-        f"{path} cannot be read: {error.strerror}.", "unreadable", "Mend or remove it.", [path]
-    )
+def _size(path: Path) -> int | None:
+    """Return a file's size; None if it is no regular one: opening a pipe might wait for ever."""
+    state = path.stat()
+    return state.st_size if stat.S_ISREG(state.st_mode) else None

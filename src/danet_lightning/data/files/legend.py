@@ -1,114 +1,291 @@
-"""What the masks of a person's own data set hold: the id and the color of each class."""
+"""Turn what a label file stores into train ids, by the ids and the colors of the classes.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+H, W: height and width of a label file in pixels; n: number of different values in it.
+"""
 
-from danet_lightning.data.files.layout import voc_colors
-from danet_lightning.errors import RequestError
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from danet_lightning.data.base import IGNORE, DataError, Pixels, histogram
+from danet_lightning.data.files.label_file import COLOR_MODES, LabelFile, colors_instead_of_ids
 
 Color = tuple[int, int, int]
+Codes = NDArray[np.int32]  # colors as numbers 0xRRGGBB
+
+UNMAPPED = 254  # stands in a table for ids and colors that are no class
+AS_COLOR = "as a color"
+SHOWN = 8  # ids or colors in a message
+BENCHMARK_REMEDY = (
+    "Usual causes: a 0/255 mask (write class indices, 0 and 1), an RGB mask saved as grey "
+    "(write class indices instead of colors), labels counted from 1 (subtract 1), or the "
+    "labels of another data set."
+)
+OWN_REMEDY = (
+    "dataset.ids=[...] says which id each class has in the masks ([1,2] if they count from 1, "
+    "[0,255] for masks of black and white), dataset.ignore=[...] which ids are ignored."
+)
+BENCHMARK_GREY_REMEDY = "Save the labels as 8-bit grey, without a palette."
+OWN_GREY_REMEDY = (
+    "Save it as RGB if it holds colors, as 8-bit grey without a palette if it holds ids. "
+    "dataset.ignore=null if white is a class: 255 is then no id."
+)
 
 
-@dataclass(frozen=True)
-class Legend:
-    """How the ids and colors of masks become train ids.
+class Reading(NamedTuple):
+    """One way to read the values of a file.
 
     Attributes:
-        palette: One RGB color for each class.
-        train_ids: The train id of every id that a mask may hold; 255 is ignored.
-        color_ids: The train id of every color that a mask may hold; empty: no mask has colors.
+        how: The way, for a message.
+        ids: (n,) the id that each value then is, or the color 0xRRGGBB.
+        train_ids: (n,) the train id of each.
     """
 
-    palette: tuple[Color, ...]
-    train_ids: dict[int, int]
-    color_ids: dict[Color, int]
+    how: str
+    ids: NDArray[Any]
+    train_ids: Pixels
+
+    @property
+    def is_legal(self) -> bool:
+        """Whether each value is a class or ignored."""
+        return not (self.train_ids == UNMAPPED).any()
 
 
-def legend(
-    classes: Sequence[str],
-    ids: Sequence[int] | None,
-    colors: Sequence[Color] | None,
-    ignore: int | Sequence[int] | Sequence[Color] | None,
-) -> Legend:
-    """Bring together what a configuration says of the masks.
+class Legend(NamedTuple):
+    """The meaning of ids and colors in the label files of a data set.
+
+    Attributes:
+        table: (65536,) the train id of every id.
+        codes: (k,) the colors that label files may hold, in rising order; none: they hold ids.
+        code_ids: (k,) the train id of each color.
+        is_own: Whether these are a person's own masks, so that the configuration can change it.
+    """
+
+    table: Pixels
+    codes: Codes
+    code_ids: Pixels
+    is_own: bool
+
+    def mask(self, path: Path, label: LabelFile) -> Pixels:
+        """Return the train ids (H, W) of a label file.
+
+        Raises:
+            RequestError: It holds ids or colors of no class, or can be read in two ways.
+        """
+        if label.mode in COLOR_MODES and self.is_own:
+            return self._mask_of_colors(path, label.values)
+        if label.mode == "LA" and self.codes.size:
+            label = replace(label, mode="L")
+        if label.mode in (*COLOR_MODES, "LA"):
+            raise colors_instead_of_ids(path, label.mode)
+        if label.values.dtype == np.uint8:  # a third of numpy's time, beside the decoding
+            mask: Pixels = np.asarray(cv2.LUT(label.values, self._lookup(path, label)))
+        else:
+            mask = self.table.take(label.values)
+        if (mask == UNMAPPED).any():
+            raise self._illegal(path, label.values, mask == UNMAPPED)
+        return mask
+
+    def reads_indices(self, label: LabelFile) -> bool:
+        """Whether a file has a palette of colors that nothing but its indices gives a class."""
+        return label.shown is not None and not is_grey(label.shown) and not self.codes.size
+
+    def _mask_of_colors(self, path: Path, codes: Codes) -> Pixels:
+        if not self.codes.size:
+            raise DataError(
+                f"{path}: a mask of colors ({_counted(codes)}), and dataset.colors does not say "
+                "which class each one is.",
+                "color_mask",
+                "Give one for each class, in the order of dataset.classes: dataset.colors=[[0,0,0],"
+                "[128,64,128],...], and the ignored ones as dataset.ignore=[[224,224,192]]; or "
+                "save class indices as an 8-bit grey or palette PNG.",
+                [path],
+            )
+        mask = self._train_ids(codes)
+        unknown = codes[mask == UNMAPPED]
+        if unknown.size:
+            raise DataError(
+                f"{path}: {_counted(unknown)} of no class.",
+                "illegal_label",
+                "Add it to dataset.colors with a class of its own or to dataset.ignore; colors "
+                "in between two classes come from smoothed edges: export without antialiasing.",
+                [path],
+            )
+        return mask
+
+    def _lookup(self, path: Path, label: LabelFile) -> Pixels:
+        """Return the train id (256,) of every value that may be stored."""
+        if not self._is_open(label):
+            return self.table[:256]
+        counts = histogram(label.values)
+        used = np.flatnonzero(counts)
+        readings = self._readings(path, label, used)
+        legal = [reading for reading in readings if reading.is_legal]
+        if not legal:
+            ids = readings[0].ids[np.searchsorted(used, label.values)]
+            raise self._illegal(path, ids, self.table[ids] == UNMAPPED, readings[0].how)
+        for other in legal[1:]:
+            differ = np.flatnonzero(other.train_ids != legal[0].train_ids)
+            if differ.size:
+                ways = " or ".join(_meaning(reading, differ[0]) for reading in (legal[0], other))
+                raise DataError(
+                    f"{path} can be read in two ways: {counts[used[differ[0]]]} pixels are {ways}.",
+                    "ambiguous_label",
+                    OWN_GREY_REMEDY if self.is_own else BENCHMARK_GREY_REMEDY,
+                    [path],
+                )
+        train_ids = np.full(256, UNMAPPED, np.uint8)
+        train_ids[used] = legal[0].train_ids
+        return train_ids
+
+    def _is_open(self, label: LabelFile) -> bool:
+        """Whether a file can be read in another way than by the ids that it stores."""
+        if label.shown is None:
+            return bool((self.codes % 0x010101 == 0).any())  # the greys of the table
+        return bool(self.codes.size) or is_grey(label.shown)
+
+    def _readings(self, path: Path, label: LabelFile, used: NDArray[Any]) -> list[Reading]:
+        """Return what the used values (n,) may mean: one way to read them at least."""
+        ways = _id_readings(path, label, used)
+        readings = [Reading(how, ids, self.table[ids]) for how, ids in ways.items()]
+        if not self.codes.size:
+            return readings
+        palette = np.zeros((256, 3), np.int32)  # an index without an entry is black
+        if label.shown is None:
+            palette += np.arange(256, dtype=np.int32)[:, None]
+        else:
+            palette[: len(label.shown)] = label.shown
+        codes = palette[used] @ np.array([1 << 16, 1 << 8, 1], np.int32)
+        colors = Reading(AS_COLOR, codes, self._train_ids(codes))
+        if label.shown is not None and not is_grey(label.shown):
+            _refuse_contradiction(path, readings[0], colors)
+        # Of a file that stores few greys, the table says what each of them is shown for.
+        return [*(readings[:1] if colors.is_legal else readings), colors]
+
+    def _train_ids(self, codes: Codes) -> Pixels:
+        places = np.searchsorted(self.codes, codes).clip(max=self.codes.size - 1)
+        return np.where(self.codes[places] == codes, self.code_ids[places], np.uint8(UNMAPPED))
+
+    def _illegal(
+        self, path: Path, labels: NDArray[Any], where: NDArray[Any], how: str = "as stored"
+    ) -> DataError:
+        ids = np.unique(labels[where])
+        is_0_255 = ids.tolist() == [255] and bool(((labels == 0) | (labels == 255)).all())
+        shown = ", ".join(str(value) for value in ids[:SHOWN]) + ", ..." * (len(ids) > SHOWN)
+        count = int(where.sum())
+        share = f"{count} {'pixel' if count == 1 else 'pixels'}"
+        share += "" if how == "as stored" else f", {how} by its palette"
+        allowed = np.flatnonzero(self.table != UNMAPPED)
+        runs = np.split(allowed, np.flatnonzero(np.diff(allowed) > 1) + 1)  # 0-2, 255
+        ranges = (f"{run[0]}-{run[-1]}" if run.size > 1 else f"{run[0]}" for run in runs)
+        return DataError(
+            f"{path}: label {shown} ({share}) is outside the allowed {', '.join(ranges)}.",
+            "mask_0_255" if is_0_255 else "illegal_label",
+            OWN_REMEDY if self.is_own else BENCHMARK_REMEDY,
+            [path],
+        )
+
+
+def legend(train_ids: Mapping[int, int], colors: Mapping[Color, int] | None = None) -> Legend:
+    """Build the tables of a legend.
 
     Args:
-        classes: Names of the classes.
-        ids: The id of each class; None: 0, 1, 2 ...
-        colors: The color of each class; None: masks hold ids, and the palette is VOC's.
-        ignore: Ids or colors that are ignored. With `colors`, three numbers are a color.
+        train_ids: The train id (0..253, or 255 for ignored pixels) of every id that a label file
+            may hold. Any other id is an error, which is why 255 is not ignored by itself.
+        colors: The train id of every color that a person's own masks may hold; empty: a mask of
+            colors is an error. None: these are a benchmark's label files.
 
     Raises:
-        RequestError: Lengths differ, something occurs twice, or a class is ignored.
+        ValueError: `train_ids` maps to something that is no train id.
     """
-    own_ids = tuple(range(len(classes)) if ids is None else ids)
-    palette = voc_colors(len(classes)) if colors is None else colors
-    own_colors = tuple(_color(color) for color in palette)
-    for key, values in (("ids", own_ids), ("colors", own_colors)):
-        _check_one_each(key, values, len(classes))
-    ignored_ids, ignored_colors = _ignored(ignore, colors is not None)
-    _check_not_ignored(classes, own_ids, ignored_ids)
-    _check_not_ignored(classes, own_colors, ignored_colors)
-    train_ids = {raw: train_id for train_id, raw in enumerate(own_ids)}
-    train_ids |= dict.fromkeys(ignored_ids, 255)
-    named = own_colors if colors is not None else ()
-    color_ids = {color: train_id for train_id, color in enumerate(named)}
-    color_ids |= dict.fromkeys(ignored_colors, 255)
-    return Legend(own_colors, train_ids, color_ids)
+    table = np.full(2**16, UNMAPPED, np.uint8)
+    for raw, train_id in train_ids.items():
+        if not 0 <= raw < 2**16 or not (0 <= train_id < UNMAPPED or train_id == IGNORE):
+            raise ValueError(f"train_ids[{raw}]={train_id}: ids are 0..65535 -> 0..253 or 255")
+        table[raw] = train_id
+    ordered = sorted((r << 16 | g << 8 | b, to) for (r, g, b), to in (colors or {}).items())
+    codes = np.array([code for code, _ in ordered], np.int32)
+    code_ids = np.array([train_id for _, train_id in ordered], np.uint8)
+    return Legend(table, codes, code_ids, colors is not None)
 
 
-def _color(values: Sequence[int]) -> Color:
-    red, green, blue = values
-    return red, green, blue
+def is_grey(colors: Pixels) -> bool:
+    """Whether none of the colors (n, 3) has a hue."""
+    return bool((colors == colors[:, :1]).all())
 
 
-def _check_one_each(key: str, values: Sequence[object], count: int) -> None:
-    if len(values) != count:
-        raise RequestError(
-            f"dataset.{key}: {len(values)} entries for {count} classes. Give one for each class, "
-            "in the order of dataset.classes."
+def _id_readings(path: Path, label: LabelFile, used: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return the ids (n,) that the used values of a file may be, by the way they are read.
+
+    A palette of colors names classes, whose ids are its indices. A palette of greys is a way to
+    store a grey file, which optimizers choose: they put greys into any order, and leave out those
+    that do not occur, so only the greys tell. A palette of all 256 greys, and a file of 1, 2 or 4
+    bits, may have been made from ids that are stored or from ids that are shown.
+
+    Raises:
+        RequestError: The greys of a palette tell no ids.
+    """
+    stored = {"as stored": used}
+    if label.shown is None or not is_grey(label.shown):
+        return stored
+    greys = label.shown[:, 0].astype(np.int64)
+    if used[-1] >= len(greys):
+        raise _no_entry(path, f"index {used[-1]} has no entry in the palette")
+    shown = greys[used]
+    if (shown == used).all():
+        return stored
+    if label.mode != "P" or len({*greys.tolist()}) == 256:
+        return stored | {"as shown": shown}
+    for index, grey in zip(used.tolist(), shown.tolist(), strict=True):
+        first = greys.tolist().index(grey)
+        if first != index:
+            raise _no_entry(path, f"indices {first} and {index} of the palette are the same grey")
+    if {*shown.tolist()} <= {0, 255}:  # as a file of 1 bit
+        return {"as black and white": shown // 255, "as shown": shown}
+    return {"as shown": shown}
+
+
+def _no_entry(path: Path, fact: str) -> DataError:
+    text = f"{path}: {fact}, so what is seen there is no class."
+    return DataError(text, "illegal_label", BENCHMARK_GREY_REMEDY, [path])
+
+
+def _refuse_contradiction(path: Path, indices: Reading, colors: Reading) -> None:
+    """Refuse a palette that names other classes than the indices do, as quantisation makes."""
+    differ = (colors.train_ids != UNMAPPED) & (colors.train_ids != indices.train_ids)
+    if indices.is_legal and differ.any():
+        index, code = (int(reading.ids[differ][0]) for reading in (indices, colors))
+        raise DataError(
+            f"{path}: index {index} of the palette has the color {_color(code)}, which is another "
+            f"class in dataset.colors than index {index} is.",
+            "illegal_label",
+            "Save the mask as RGB, if its colors are right; change dataset.colors, if its "
+            "indices are.",
+            [path],
         )
-    for value in values:
-        if values.count(value) > 1:
-            raise RequestError(
-                f"dataset.{key}: {_shown(value)} occurs {values.count(value)} times, and every "
-                "class needs one of its own. Change all of them but one."
-            )
 
 
-def _ignored(
-    ignore: int | Sequence[int] | Sequence[Color] | None, has_colors: bool
-) -> tuple[list[int], list[Color]]:
-    match ignore:
-        case None:
-            return [], []
-        case int():
-            return [ignore], []
-        case [int(), int(), int()] if has_colors:
-            return [], [_color(ignore)]
-        case [int(), *_]:
-            return list(ignore), []  # type: ignore[arg-type]
-    if ignore and not has_colors:
-        raise RequestError(
-            f"dataset.ignore={_shown(ignore)} is of colors, and the masks hold ids as long as "
-            "dataset.colors is not given. Give the colors of the classes, or ids to ignore."
-        )
-    return [], [_color(color) for color in ignore]  # type: ignore[arg-type]
+def _meaning(reading: Reading, place: int) -> str:
+    """Write what one value is in a reading: "255 as shown, which is ignored"."""
+    value, train_id = int(reading.ids[place]), reading.train_ids[place]
+    shown = _color(value) if reading.how == AS_COLOR else str(value)
+    meaning = "ignored" if train_id == IGNORE else f"class {train_id}, counted from 0"
+    return f"{shown} {reading.how}, which is {meaning}"
 
 
-def _check_not_ignored(
-    classes: Sequence[str], own: Sequence[object], ignored: Sequence[object]
-) -> None:
-    for name, value in zip(classes, own, strict=True):
-        if value in ignored:
-            raise RequestError(
-                f"dataset.ignore: {_shown(value)} is the class {name}. Take it out of "
-                "dataset.ignore (null ignores nothing) or out of the classes."
-            )
+def _color(code: int) -> str:
+    return f"[{code >> 16},{code >> 8 & 255},{code & 255}]"
 
 
-def _shown(value: object) -> str:
-    """A value as one writes it on a command line."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_shown(part) for part in value)}]"
-    return str(value)
+def _counted(codes: Codes) -> str:
+    """Write colors with their pixels, the most frequent ones first."""
+    colors, counts = np.unique(codes, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    shown = [f"{_color(int(colors[k]))} in {counts[k]} pixels" for k in order[:SHOWN]]
+    more = [f"and {len(colors) - SHOWN} more"] if len(colors) > SHOWN else []
+    return ("colors " if len(colors) > 1 else "color ") + ", ".join(shown + more)

@@ -1,148 +1,105 @@
-"""Masks of a person's own, which hold ids or the colors of the classes.
+"""Bring together what a configuration says of a person's own masks."""
 
-H, W: height and width of a mask in pixels.
-"""
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from danet_lightning.data.base import DataError, Pixels
-from danet_lightning.data.files.label_file import COLOR_MODES, LabelFile
-from danet_lightning.data.files.label_readings import AS_COLOR, Reading, is_grey
+from danet_lightning.data.base import IGNORE
+from danet_lightning.data.files.layout import voc_colors
 from danet_lightning.data.files.legend import Color
-from danet_lightning.data.files.source import UNMAPPED, FileSource
-
-Codes = NDArray[np.int32]
-SHOWN = 8  # colors in a message
+from danet_lightning.errors import RequestError
 
 
-class ColorSource(FileSource):
-    """Image files and masks, whose colors go by a table, and whose ids go by another.
+class OwnMasks(NamedTuple):
+    """How the ids and colors of masks become train ids, and how classes are drawn.
 
-    A file of colors needs the table. Grey and palette files may hold either: they are read as
-    what only one of the two allows, and refused where both do, with different results.
-
-    Args:
-        files: As in `FileSource`.
-        train_ids: As in `FileSource`.
-        color_ids: The train id of every color that a mask may hold; empty: a mask of colors is
-            an error.
+    Attributes:
+        palette: One RGB color for each class.
+        train_ids: The train id of every id that a mask may hold.
+        color_ids: The train id of every color that a mask may hold; empty: no mask has colors.
     """
 
-    illegal = (
-        "dataset.ids=[...] says which id each class has in the masks ([1,2] if they count from 1, "
-        "[0,255] for masks of black and white), dataset.ignore=[...] which ids are ignored."
+    palette: tuple[Color, ...]
+    train_ids: dict[int, int]
+    color_ids: dict[Color, int]
+
+
+def own_masks(
+    classes: Sequence[str],
+    ids: Sequence[int] | None,
+    colors: Sequence[Color] | None,
+    ignore: int | Sequence[int] | Sequence[Color] | None,
+) -> OwnMasks:
+    """Number the classes by their ids and colors.
+
+    Args:
+        classes: Names of the classes.
+        ids: The id of each class; None: 0, 1, 2 ...
+        colors: The color of each class; None: masks hold ids, and the palette is VOC's.
+        ignore: Ids or colors that are ignored. With `colors`, three numbers are a color.
+
+    Raises:
+        RequestError: Lengths differ, something occurs twice, or a class is ignored.
+    """
+    class_ids = tuple(range(len(classes)) if ids is None else ids)
+    palette = voc_colors(len(classes)) if colors is None else tuple(colors)
+    ignored_ids, ignored_colors = _ignored(ignore, colors is not None)
+    for key, values, ignored in (
+        ("ids", class_ids, ignored_ids),
+        ("colors", palette, ignored_colors),
+    ):
+        _check(key, values, ignored, classes)
+    named = palette if colors is not None else ()
+    return OwnMasks(
+        palette,
+        {raw: train_id for train_id, raw in enumerate(class_ids)}
+        | dict.fromkeys(ignored_ids, IGNORE),
+        {color: train_id for train_id, color in enumerate(named)}
+        | dict.fromkeys(ignored_colors, IGNORE),
     )
-    ambiguous = (
-        "Save it as RGB if it holds colors, as 8-bit grey without a palette if it holds ids. "
-        "dataset.ignore=null if white is a class: 255 is then no id."
-    )
-
-    def __init__(
-        self,
-        files: Sequence[tuple[str, Path, Path]],
-        train_ids: Mapping[int, int],
-        color_ids: Mapping[Color, int],
-    ) -> None:
-        super().__init__(files, train_ids)
-        ordered = sorted((_code(color), train_id) for color, train_id in color_ids.items())
-        self.codes = np.array([code for code, _ in ordered], np.int32)
-        self.code_ids = np.array([train_id for _, train_id in ordered], np.uint8)
-        self.has_greys = any(len({*color}) == 1 for color in color_ids)
-
-    def _mask(self, path: Path, label: LabelFile) -> Pixels:
-        if label.mode in COLOR_MODES:
-            return self._mask_of_colors(path, label.values)
-        if label.mode == "LA" and self.codes.size:
-            label = replace(label, mode="L")
-        return super()._mask(path, label)
-
-    def _mask_of_colors(self, path: Path, codes: Codes) -> Pixels:
-        if not self.codes.size:
-            raise _without_table(path, codes)
-        mask = self._train_ids(codes)
-        unknown = codes[mask == UNMAPPED]
-        if unknown.size:
-            raise DataError(
-                f"{path}: {_counted(unknown)} of no class.",
-                "illegal_label",
-                "Add it to dataset.colors with a class of its own or to dataset.ignore; colors "
-                "in between two classes come from smoothed edges: export without antialiasing.",
-                [path],
-            )
-        return mask
-
-    def _is_open(self, label: LabelFile) -> bool:
-        by_color = self.has_greys if label.shown is None else bool(self.codes.size)
-        return by_color or super()._is_open(label)
-
-    def _readings(self, path: Path, label: LabelFile, used: NDArray[Any]) -> list[Reading]:
-        readings = super()._readings(path, label, used)
-        if not self.codes.size:
-            return readings
-        if label.shown is None:
-            codes = used.astype(np.int32) * 0x010101
-        else:
-            known = np.zeros((256, 3), np.int32)  # an index without an entry is black
-            known[: len(label.shown)] = label.shown
-            codes = known[used] @ np.array([1 << 16, 1 << 8, 1], np.int32)
-        colors = Reading(AS_COLOR, codes, self._train_ids(codes))
-        is_whole = not (colors.train_ids == UNMAPPED).any()
-        if label.shown is not None and not is_grey(label.shown):
-            _refuse_contradiction(path, readings[0], colors)
-        # Of a file that stores few greys, the table says what each of them is shown for.
-        return [*(readings[:1] if is_whole else readings), colors]
-
-    def _train_ids(self, codes: Codes) -> Pixels:
-        places = np.searchsorted(self.codes, codes).clip(max=self.codes.size - 1)
-        return np.where(self.codes[places] == codes, self.code_ids[places], np.uint8(UNMAPPED))
 
 
-def _refuse_contradiction(path: Path, indices: Reading, colors: Reading) -> None:
-    """Refuse a palette that names other classes than the indices do, as quantisation makes."""
-    if (indices.train_ids == UNMAPPED).any():
-        return
-    differ = (colors.train_ids != UNMAPPED) & (colors.train_ids != indices.train_ids)
-    for index, code in zip(indices.ids[differ], colors.ids[differ], strict=True):
-        raise DataError(
-            f"{path}: index {index} of the palette has the color {_color(int(code))}, which is "
-            f"another class in dataset.colors than index {index} is.",
-            "illegal_label",
-            "Save the mask as RGB, if its colors are right; change dataset.colors, if its "
-            "indices are.",
-            [path],
+def _ignored(
+    ignore: int | Sequence[int] | Sequence[Color] | None, has_colors: bool
+) -> tuple[list[int], list[Color]]:
+    """Sort what is ignored into ids and colors."""
+    entries: list[int | Color] = [ignore] if isinstance(ignore, int) else [*(ignore or ())]
+    ids = [entry for entry in entries if isinstance(entry, int)]
+    colors = [entry for entry in entries if not isinstance(entry, int)]
+    if not isinstance(ignore, int) and has_colors and len(ids) == 3:
+        red, green, blue = ids
+        return [], [(red, green, blue)]
+    if colors and not has_colors:
+        raise RequestError(
+            f"dataset.ignore={_shown(ignore)} is of colors, and the masks hold ids as long as "
+            "dataset.colors is not given. Give the colors of the classes, or ids to ignore."
         )
+    return ids, colors
 
 
-def _without_table(path: Path, codes: Codes) -> DataError:
-    return DataError(
-        f"{path}: a mask of colors ({_counted(codes)}), and dataset.colors does not say which "
-        "class each one is.",
-        "color_mask",
-        "Give one for each class, in the order of dataset.classes: dataset.colors=[[0,0,0],"
-        "[128,64,128],...], and the ignored ones as dataset.ignore=[[224,224,192]]; or save "
-        "class indices as an 8-bit grey or palette PNG.",
-        [path],
-    )
+def _check(
+    key: str, values: Sequence[object], ignored: Sequence[object], classes: Sequence[str]
+) -> None:
+    """Refuse ids or colors of which there is not one for each class, used by nothing else."""
+    if len(values) != len(classes):
+        raise RequestError(
+            f"dataset.{key}: {len(values)} entries for {len(classes)} classes. Give one for each "
+            "class, in the order of dataset.classes."
+        )
+    for name, value in zip(classes, values, strict=True):
+        if values.count(value) > 1:
+            raise RequestError(
+                f"dataset.{key}: {_shown(value)} occurs {values.count(value)} times, and every "
+                "class needs one of its own. Change all of them but one."
+            )
+        if value in ignored:
+            raise RequestError(
+                f"dataset.ignore: {_shown(value)} is the class {name}. Take it out of "
+                "dataset.ignore (null ignores nothing) or out of the classes."
+            )
 
 
-def _code(color: Sequence[int]) -> int:
-    return color[0] << 16 | color[1] << 8 | color[2]
-
-
-def _color(code: int) -> str:
-    return f"[{code >> 16},{code >> 8 & 255},{code & 255}]"
-
-
-def _counted(codes: Codes) -> str:
-    """Colors with their pixels, the most frequent ones first."""
-    colors, counts = np.unique(codes, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    shown = [f"{_color(int(colors[k]))} in {counts[k]} pixels" for k in order[:SHOWN]]
-    more = [f"and {len(colors) - SHOWN} more"] if len(colors) > SHOWN else []
-    return ("colors " if len(colors) > 1 else "color ") + ", ".join(shown + more)
+def _shown(value: object) -> str:
+    """Write a value as one types it on a command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_shown(part) for part in value)}]"
+    return str(value)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from typing import Any
@@ -37,14 +38,28 @@ class TrainingLoader(SegmentationLoader):
         sampler: the order of its samples.
         batch_size: samples in a batch of this process; a divisor of its share of a step.
         options: as of `torch.utils.data.DataLoader`.
+
+    Attributes:
+        waited: seconds that batches were waited for, so far.
     """
 
     def __init__(
         self, dataset: Any, sampler: EpochSampler, batch_size: int, **options: Any
     ) -> None:
         super().__init__(dataset, sampler=sampler, batch_size=batch_size, **options)
+        self.waited = 0.0
         self._steps_sampler = sampler
         self._batches_a_step = sampler.batch_size_per_process // batch_size
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches, end = super().__iter__(), object()
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches, end)
+            self.waited += time.perf_counter() - begin
+            if batch is end:
+                return
+            yield batch
 
     def start_at(self, batches: int) -> None:
         """Let the next epoch begin behind so many batches, a whole number of steps."""
@@ -64,10 +79,3 @@ def _end_worker(error: Exception, batch: Any) -> None:
     sys.stderr.write(f"A worker cannot hand on a batch: {type(error).__name__}: {error}\n")
     sys.stderr.flush()
     os._exit(1)  # this is one of its threads
-
-
-def cores() -> int:
-    """Return how many cores this process may use; the machine can have more."""
-    if hasattr(os, "sched_getaffinity"):  # macOS and Windows cannot tell
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

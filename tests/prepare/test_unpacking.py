@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from danet_lightning.errors import RequestError, RunError
-from danet_lightning.prepare import extraction
-from danet_lightning.prepare.extraction import settle, unpack
+from danet_lightning.prepare import unpacking
+from danet_lightning.prepare.unpacking import settle, unpack
 
 FILES = {"images/a b.jpg": b"a" * 5000, "images/deep/ä.jpg": b"b" * 70_000, "lists/train.txt": b"x"}
 ENTRIES = ("images", "lists/train.txt")
@@ -217,7 +217,7 @@ def test_a_kill_while_the_entries_are_moved_is_finished_by_the_next_run(
         with pytest.raises(SystemExit):
             unpack(archive, ENTRIES, target)
     assert not (target / "lists" / "train.txt").exists()
-    assert extraction.pending(archive, target)
+    assert unpacking.pending(archive, target)
     settle(archive, ENTRIES, target)
     assert tree(target) == FILES
     assert {path.name for path in target.iterdir()} == {"images", "lists"}
@@ -230,11 +230,11 @@ def test_a_kill_in_the_middle_leaves_no_data_and_the_next_run_makes_it_whole(
     archive = write_archive(tmp_path / "a.tar", files)
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from danet_lightning.prepare import extraction\n"
+        "from danet_lightning.prepare import unpacking\n"
         "mkdir = Path.mkdir\n"
         "def slow(*args, **options): time.sleep(0.02); mkdir(*args, **options)\n"
         "Path.mkdir = slow\n"
-        "extraction.unpack(Path(sys.argv[1]), ['images'], Path(sys.argv[2]))"
+        "unpacking.unpack(Path(sys.argv[1]), ['images'], Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", script, str(archive), str(target)]
     part = target / ".a.tar.part" / "images"

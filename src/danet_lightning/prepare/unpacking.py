@@ -3,15 +3,11 @@
 import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from danet_lightning.prepare.archive_members import (
-    Member,
-    chosen_members,
-    open_members,
-    refused,
-)
-from danet_lightning.prepare.storage import CHUNK, progress, require_space, writing
+from danet_lightning.disk.space import require_space
+from danet_lightning.prepare.archives import choose_members, harmful, open_archive
+from danet_lightning.prepare.storage import CHUNK, REMEDY, byte_bar, writing
 
 
 def unpack(archive: Path, entries: Sequence[str], target: Path) -> None:
@@ -27,15 +23,15 @@ def unpack(archive: Path, entries: Sequence[str], target: Path) -> None:
 
     Raises:
         RequestError: The archive is damaged, lacks an entry, or has names or links that lead out
-            of it; the disk is full or cannot be written. Nothing is left of it then.
+            of it, or the target cannot be written. Nothing is left of it then.
+        RunError: The disk is full.
     """
     part, whole = _hidden(archive, target, "part"), _hidden(archive, target, "whole")
     with writing(part):
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
         part.mkdir(parents=True)
     try:
-        with open_members(archive) as members:
-            _write(archive, chosen_members(archive, members, entries), part)
+        _write(archive, entries, part)
         if hasattr(os, "sync"):
             os.sync()  # the files before their new name, also if the power fails
         part.rename(whole)
@@ -65,12 +61,12 @@ def settle(archive: Path, entries: Sequence[str], target: Path) -> None:
 
 
 def pending(archive: Path, target: Path) -> bool:
-    """Whether an archive is unpacked, and not everything moved to its place."""
+    """Tell whether an archive is unpacked, and not everything moved to its place."""
     return _hidden(archive, target, "whole").is_dir()
 
 
 def present(path: Path) -> bool:
-    """Whether there is a file, or a folder with something in it."""
+    """Tell whether there is a file, or a folder with something in it."""
     return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
@@ -78,22 +74,25 @@ def _hidden(archive: Path, target: Path, state: str) -> Path:
     return target / f".{archive.name}.{state}"
 
 
-def _write(archive: Path, chosen: list[tuple[PurePosixPath, Member]], folder: Path) -> None:
-    total = sum(member.size for _, member in chosen)
-    require_space(folder, total, f"{archive.name}, unpacked,")
-    with progress(f"unpacking {archive.name}", total) as bar:
-        for path, member in chosen:
-            place = folder / path
-            with writing(place):
-                try:
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    file = place.open("xb")
-                except (FileExistsError, NotADirectoryError):  # also where case makes no difference
-                    raise refused(archive, f"two of its files are {str(path)!r} here") from None
-            with file, member.open() as source:
-                while chunk := source.read(CHUNK):
-                    with writing(place):
-                        file.write(chunk)
-                    bar.update(len(chunk))
+def _write(archive: Path, entries: Sequence[str], folder: Path) -> None:
+    """Write the files of an archive that lie below the entries into an empty folder."""
+    with open_archive(archive) as members:
+        chosen = choose_members(archive, members, entries)
+        total = sum(member.size for _, member in chosen)
+        require_space(folder, total, f"{archive.name}, unpacked,", REMEDY)
+        with byte_bar(f"unpacking {archive.name}", total) as bar:
+            for path, member in chosen:
+                place = folder / path
                 with writing(place):
-                    file.flush()
+                    try:
+                        place.parent.mkdir(parents=True, exist_ok=True)
+                        file = place.open("xb")
+                    except (FileExistsError, NotADirectoryError):  # also where case is ignored
+                        raise harmful(archive, f"two of its files are {str(path)!r} here") from None
+                with file, member.open() as content:
+                    while chunk := content.read(CHUNK):
+                        with writing(place):
+                            file.write(chunk)
+                        bar.update(len(chunk))
+                    with writing(place):
+                        file.flush()

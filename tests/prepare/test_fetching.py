@@ -13,17 +13,16 @@ import pytest
 from fake_server import FakeServer, serving
 
 from danet_lightning.errors import RequestError, RunError
-from danet_lightning.prepare import download
-from danet_lightning.prepare.checksum import recorded, verify
-from danet_lightning.prepare.download import fetch
+from danet_lightning.prepare import fetching
+from danet_lightning.prepare.fetching import fetch, verify
 
 NAME = "photos of Köln.tar"
 
 
 @pytest.fixture
 def host(monkeypatch):
-    monkeypatch.setattr(download, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(download, "TIMEOUT", 5)
+    monkeypatch.setattr(fetching, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(fetching, "TIMEOUT", 5)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with serving() as server:
         yield server
@@ -55,8 +54,11 @@ def test_the_file_comes_with_the_record_of_what_was_seen(host, body, target) -> 
     get(host, target)
     assert is_whole(target, body)
     seen = hashlib.sha256(body).hexdigest()
-    assert recorded(target) == f"sha256:{seen}"
     assert (target.parent / f"{NAME}.sha256").read_text() == f"{seen}  {NAME}\n"
+    verify(target, None)
+    target.write_bytes(body[:-1])
+    with pytest.raises(RequestError, match=f"and the published file has {seen}"):
+        verify(target, None)
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256"])
@@ -80,7 +82,7 @@ def test_a_server_that_always_cuts_is_worn_down_while_it_serves_something(
     host.always = {"cut"}
     get(host, target)
     assert is_whole(target, body)
-    assert len(host.requests) > download.ATTEMPTS
+    assert len(host.requests) > fetching.ATTEMPTS
 
 
 def test_a_server_that_always_cuts_and_cannot_resume_is_given_up(host, body, target) -> None:
@@ -119,7 +121,7 @@ def test_a_file_that_changes_in_between_is_not_mixed(
     def change(_: float) -> None:
         host.files["a.tar"], host.versions["a.tar"] = after, "2"
 
-    monkeypatch.setattr(download.time, "sleep", change)
+    monkeypatch.setattr(fetching.time, "sleep", change)
     host.faults, host.always = [{"cut"}], faults
     get(host, target)
     assert is_whole(target, after)
@@ -151,7 +153,7 @@ def test_what_will_not_change_is_told_at_once_and_the_next_address_tried(
 
 def test_a_busy_server_is_asked_again(host, body, target, monkeypatch, capsys) -> None:
     slept = []
-    monkeypatch.setattr(download.time, "sleep", slept.append)
+    monkeypatch.setattr(fetching.time, "sleep", slept.append)
     host.faults, host.retry_after = [{503}, {503}], "7"
     get(host, target)
     assert is_whole(target, body)
@@ -161,7 +163,7 @@ def test_a_busy_server_is_asked_again(host, body, target, monkeypatch, capsys) -
 
 def test_without_a_network_it_says_so(monkeypatch, target) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download.time, "sleep", lambda _: None)
+    monkeypatch.setattr(fetching.time, "sleep", lambda _: None)
     with pytest.raises(RequestError, match=r"no connection .*refused"):
         fetch(["http://127.0.0.1:1/a.tar"], target, None)
     assert list(target.parent.iterdir()) == []
@@ -169,7 +171,7 @@ def test_without_a_network_it_says_so(monkeypatch, target) -> None:
 
 def test_a_complete_part_is_not_fetched_again(host, body, target, monkeypatch) -> None:
     """As after a kill while it was verified."""
-    monkeypatch.setattr(download, "_accept", lambda *_: None)
+    monkeypatch.setattr(fetching, "_accept", lambda *_: None)
     get(host, target)
     monkeypatch.undo()
     get(host, target)
@@ -223,7 +225,7 @@ def test_a_disk_that_becomes_full_is_told_and_the_rest_comes_later(
 def test_a_kill_in_the_middle_costs_nothing_but_the_rest(host, body, target) -> None:
     host.always = {"slow"}
     script = "import sys; from pathlib import Path\n"
-    script += "from danet_lightning.prepare.download import fetch\n"
+    script += "from danet_lightning.prepare.fetching import fetch\n"
     script += "fetch([sys.argv[1]], Path(sys.argv[2]), None)"
     command = [sys.executable, "-c", script, f"{host.url}/a.tar", str(target)]
     part = target.with_name(f"{NAME}.part")

@@ -1,0 +1,50 @@
+"""Compare runs: read their folders, group them over seeds, write a page, a table and a text."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from danet_lightning.disk.names import expanded
+from danet_lightning.disk.writing import write_atomically
+from danet_lightning.errors import RequestError
+from danet_lightning.predict.writing import choose_device, prepare_output
+from danet_lightning.report import page, tables
+from danet_lightning.report.predictions import gallery
+from danet_lightning.runs import grouping, reading
+from danet_lightning.runs.overview import table
+
+
+def report(config: DictConfig, run_dir: Path) -> None:
+    """Write report.html, report.csv and report.md into the output folder, and print the means."""
+    device = choose_device(config.device)
+    places = [config.runs] if isinstance(config.runs, str) else config.runs
+    runs = [reading.read(path) for path in reading.find([expanded(place) for place in places])]
+    groups = grouping.grouped(runs)
+    if not groups:
+        told = "; ".join(f"{run.path}: {run.reason or 'no config.yaml'}" for run in runs[:5])
+        raise RequestError(f"runs: of none is the configuration known, so nothing compares. {told}")
+    baseline = grouping.choose_baseline(groups, config.baseline)
+    prepare_output(config.output)
+    output = expanded(config.output)
+    others = [run for run in runs if not run.config]
+    shown = page.shown_groups(groups, baseline)
+    pictures = gallery(shown, config.images, device, config.trusted)
+    title = f"Comparison of {', '.join(map(str, places))}"
+    text = page.render(title, groups, baseline, others, pictures)
+    classes = page.all_classes(groups)
+    compared = {
+        "Groups": tables.group_table(groups, baseline),
+        "Cost": tables.cost_table(groups),
+        "IoU of the classes": tables.class_table(shown, classes),
+        "Runs": tables.run_table(groups, others),
+    }
+    warnings = grouping.warnings(groups)
+    for name, content in (
+        ("report.html", text),
+        ("report.csv", tables.as_csv(groups, others, classes)),
+        ("report.md", tables.as_markdown(title, compared, warnings)),
+    ):
+        data = content.encode("utf-8", "replace")
+        write_atomically(output / name, lambda file, it=data: file.write(it))  # type: ignore[misc]
+    print(table([baseline, *(group for group in groups if group is not baseline)]))
+    print(*warnings, f"report  {output / 'report.html'}", sep="\n")

@@ -1,0 +1,248 @@
+"""Put runs that differ in nothing but their seed together, and compare such groups."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from danet_lightning.errors import RequestError, nearest
+from danet_lightning.runs.reading import Run, listed
+
+# what says where things lie, how they are shown, and which of several alike runs it is
+ASIDE = ("seed", "run_dir", "sweep_dir", "dirpath")
+ASIDE_BELOW = ("logger", "callbacks.progress", "callbacks.pictures", "callbacks.last", "hydra")
+ABSENT = "—"
+
+
+class Spread(NamedTuple):
+    """Mean, standard deviation (of a sample; None below two values) and number of some values."""
+
+    mean: float
+    std: float | None
+    size: int
+
+
+class Difference(NamedTuple):
+    """How much higher the mIoU of a group is than that of the baseline.
+
+    Attributes:
+        spread: Of the differences, one for each seed that both have; where there is no such seed,
+            that of the means alone.
+        is_paired: Whether there was one.
+    """
+
+    spread: Spread
+    is_paired: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one configuration.
+
+    Attributes:
+        name: What tells it from the other groups, as `key=value ...`.
+        values: All keys in which groups differ, with this one's values as text.
+        runs: In the order they were found.
+    """
+
+    name: str
+    values: dict[str, str]
+    runs: tuple[Run, ...]
+
+    @property
+    def scored(self) -> list[Run]:
+        """Return the runs that have an mIoU."""
+        return [run for run in self.runs if run.miou is not None]
+
+    @property
+    def best(self) -> Run | None:
+        """Return the run with the highest mIoU; None without any."""
+        return max(self.scored, key=lambda run: run.miou or 0.0, default=None)
+
+    def spread(self, key: str = "miou") -> Spread | None:
+        """Summarise a number of results.json over the runs; None where none has it."""
+        return spread([run.results.get(key) for run in self.runs])
+
+    def cost(self, key: str) -> Spread | None:
+        """Summarise a number below `cost` in results.json."""
+        return spread([run.results.get("cost", {}).get(key) for run in self.runs])
+
+    def gamma(self, branch: str) -> Spread | None:
+        """Summarise the gamma of an attention branch, `pam` or `cam`."""
+        return spread([run.results.get("gammas", {}).get(branch) for run in self.runs])
+
+    def class_iou(self, name: str) -> Spread | None:
+        """Summarise the IoU of a class."""
+        return spread([run.results.get("class_iou", {}).get(name) for run in self.runs])
+
+
+def spread(values: Sequence[Any]) -> Spread | None:
+    """Summarise those of the values that are numbers; None where none is."""
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    if not numbers:
+        return None
+    std = statistics.stdev(numbers) if len(numbers) > 1 else None
+    return Spread(statistics.fmean(numbers), std, len(numbers))
+
+
+def difference(group: Group, baseline: Group) -> Difference | None:
+    """Subtract the mIoU of the baseline from that of a group, seed by seed where both have it."""
+    mine, theirs = _by_seed(group), _by_seed(baseline)
+    paired = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+    if found := spread(paired):
+        return Difference(found, True)
+    own, other = group.spread(), baseline.spread()
+    if own is None or other is None:
+        return None
+    return Difference(Spread(own.mean - other.mean, None, 0), False)
+
+
+def _by_seed(group: Group) -> dict[str, float]:
+    """Return the mIoU of each seed, of several runs with the same one their mean."""
+    scores: dict[str, list[float]] = {}
+    for run in group.scored:
+        if run.seed is not None:
+            scores.setdefault(str(run.seed), []).append(run.miou or 0.0)
+    return {seed: statistics.fmean(values) for seed, values in scores.items()}
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """Group the runs that have a configuration, in the order in which each group appears first."""
+    known = [run for run in runs if run.config]
+    keys = differing(known)
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in known:
+        groups.setdefault(tuple(shown(run.config, key) for key in keys), []).append(run)
+    typed = list(dict.fromkeys(key for run in known for key in run.typed))
+    naming = _naming(keys, list(groups), typed)
+    made = []
+    for values, members in groups.items():
+        own = dict(zip(keys, values, strict=True))
+        name = " ".join(f"{key.removesuffix('._target_')}={own[key]}" for key in naming)
+        made.append(Group(name or "all runs", own, tuple(members)))
+    return made
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """List the keys in which runs differ, but for seeds and places; of copies only the shortest."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for key in dict.fromkeys(key for run in runs for key in run.config):
+        if _is_aside(key, runs):
+            continue
+        column = tuple(shown(run.config, key) for run in runs)
+        if len(set(column)) > 1:
+            columns[key] = column
+    return [
+        key
+        for key, column in columns.items()
+        if not any(key.endswith(f".{other}") and columns[other] == column for other in columns)
+    ]
+
+
+def _is_aside(key: str, runs: Sequence[Run]) -> bool:
+    if key.rpartition(".")[2] in ASIDE or key.partition(".")[0] in ASIDE_BELOW:
+        return True
+    if any(key.startswith(f"{node}.") for node in ASIDE_BELOW):
+        return True
+    return key == "ckpt_path" and all("seed" in run.config for run in runs)  # where it goes on
+
+
+def shown(config: Mapping[str, Any], key: str) -> str:
+    """Write a value of a configuration as one types it, and of a class its name alone."""
+    if key not in config:
+        return ABSENT
+    value = config[key]
+    if isinstance(value, str):
+        return value.rpartition(".")[2] if key.endswith("_target_") else value
+    return json.dumps(value, ensure_ascii=False, default=str).replace(" ", "")
+
+
+def _naming(
+    keys: Sequence[str], groups: Sequence[tuple[str, ...]], typed: Sequence[str]
+) -> list[str]:
+    """Choose keys that tell the groups apart: those that were typed first, then the least deep."""
+
+    def order(key: str) -> tuple[int, int]:
+        places = [n for n, each in enumerate(typed) if f"{key}.".startswith(f"{each}.")]
+        return (places or [len(typed)])[0], key.count(".")
+
+    chosen: list[str] = []
+    for key in sorted(keys, key=order):
+        if _told_apart(keys, groups, [*chosen, key]) > _told_apart(keys, groups, chosen):
+            chosen.append(key)
+    return chosen
+
+
+def _told_apart(
+    keys: Sequence[str], groups: Sequence[tuple[str, ...]], chosen: Sequence[str]
+) -> int:
+    places = [keys.index(key) for key in chosen]
+    return len({tuple(values[place] for place in places) for values in groups})
+
+
+def choose_baseline(groups: Sequence[Group], wanted: str | None) -> Group:
+    """Find the group that others are compared with, by its name or a run folder; else the first.
+
+    Raises:
+        RequestError: No group is called so, and no run of one lies there.
+    """
+    if wanted is None:
+        return groups[0]
+    words = set(wanted.split())
+    for group in groups:
+        is_there = any(run.path.resolve() == Path(wanted).resolve() for run in group.runs)
+        if is_there or words == set(group.name.split()):
+            return group
+    names = [group.name for group in groups]
+    raise RequestError(
+        f"baseline={wanted}: neither a run folder among these nor the name of a group"
+        f"{nearest(wanted, names)} Groups: {'; '.join(names[:20])}"
+    )
+
+
+def warnings(groups: Sequence[Group]) -> list[str]:
+    """Say what makes it unfair to compare these runs, in a sentence each."""
+    runs = [run for group in groups for run in group.scored]
+    told = []
+    facts: dict[str, list[str]] = {
+        "protocols": [listed(run.results.get("protocol", {})) for run in runs],
+        "classes": [", ".join(run.results.get("class_iou", {})) for run in runs],
+        "data": [listed(data) for run in runs if (data := run.results.get("data"))],
+        "commits": [str(run.results.get("git_commit")) for run in runs],
+        "versions": [listed(run.results.get("versions", {})) for run in runs],
+        "machines": [listed(run.results.get("machine", {})) for run in runs],
+    }
+    for name, values in facts.items():
+        different = list(dict.fromkeys(values))
+        if len(different) > 1:
+            told.append(f"{NOTES[name]}: {' / '.join(_parts(different)[:4])}")
+    if any(commit.endswith("+changes") for commit in facts["commits"]):
+        told.append("Some runs had changes that were not committed, so their code is not known.")
+    partial = [str(run.path) for run in runs if run.results.get("partial")]
+    if partial:
+        told.append(f"Only a part of the split was evaluated: {', '.join(partial[:4])}")
+    for group in groups:
+        seeds = [run.seed for run in group.scored if run.seed is not None]
+        twice = sorted({str(seed) for seed in seeds if seeds.count(seed) > 1})
+        if twice:
+            told.append(f"{group.name}: several runs have the same seed, {', '.join(twice)}.")
+    return told
+
+
+NOTES = {
+    "protocols": "The protocols differ, so the mIoUs are not of the same thing",
+    "classes": "The classes differ, so means over them are not of the same thing",
+    "data": "The images or labels differ",
+    "commits": "The commits differ",
+    "versions": "The versions differ",
+    "machines": "The machines differ, so times are not comparable",
+}
+
+
+def _parts(texts: Sequence[str]) -> list[str]:
+    """Leave out of comma-separated texts what all of them have."""
+    parts = [text.split(", ") for text in texts]
+    common = set.intersection(*map(set, parts))
+    return [", ".join(each for each in part if each not in common) or "none" for part in parts]
