@@ -69,6 +69,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
     try:
         with run_errors():
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+            # the weights that follow are a checkpoint's, and so the average already
+            callbacks[:] = [it for it in callbacks if not isinstance(it, WeightAveraging)]
             paths = [getattr(it, "best_model_path", "") for it in trainer.checkpoint_callbacks]
             best = next(filter(None, paths), None)  # none when no step was done
             if best:
