@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import wandb
 from lightning import seed_everything
+from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.checkpoints import loading
