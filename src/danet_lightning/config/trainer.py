@@ -174,6 +174,7 @@ def quiet() -> None:
         ".*exists and is not empty.*",  # the run folder holds the log and the config already
         ".*smaller than the logging interval.*",  # a small data set has short epochs
         ".*dirpath has changed.*",  # resumed into a new run folder: its best starts afresh
+        ".*Please add the following callbacks.*",  # what averages weights is done when they are
         ".*sync_dist=True.*",  # the counts are summed over processes before anything is logged
         ".*LeafSpec.*is deprecated.*",  # Lightning's own use of torch
     ):
