@@ -167,7 +167,8 @@ class ReportConfig(CommandConfig):
     """The top level of `report`."""
 
     leaves_folder = False
-    runs: Annotated[tuple[str, ...], BeforeValidator(_list_of_one)]
+    runs: Annotated[tuple[str, ...] | None, BeforeValidator(_list_of_one)]
+    wandb: str | None
     output: str
     baseline: str | None
     images: NonNegativeInt
@@ -257,6 +258,8 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
     if form is PredictConfig and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
+    if form is ReportConfig and bool(config.get("runs")) == bool(config.get("wandb")):
+        yield "runs", "give either folders of runs or sweeps, or wandb=entity/project"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
         yield (
             "trainer.max_epochs",
