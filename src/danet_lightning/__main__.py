@@ -3,14 +3,17 @@
 import runpy
 import sys
 
+import danet_lightning
 from danet_lightning.errors import nearest
 
 VERBS = {
     "train": "fit a network, then evaluate its best checkpoint",
     "evaluate": "measure a checkpoint on a split of a data set",
     "predict": "segment images into index PNGs and overlays",
+    "attention": "look into a checkpoint: what each pixel and channel of an image attends to",
     "check": "read every file of a data set, and report what is wrong with it",
     "prepare": "download, verify and unpack a data set",
+    "export": "ship a checkpoint: an ONNX file with a parity report, or a folder for the hub",
     "report": "compare runs on one page: means over seeds, curves, classes, pictures",
     "convert": "turn the authors' or MMSegmentation's weights into a checkpoint",
 }
@@ -22,6 +25,9 @@ def main() -> None:
     verb, *rest = sys.argv[1:] or ["--help"]
     if verb in {"-h", "--help"}:
         print(USAGE, *(f"  {name:<10} {what}" for name, what in VERBS.items()), sep="\n")
+        return
+    if verb == "--version":
+        print(f"danet_lightning {danet_lightning.__version__}")
         return
     if verb not in VERBS:
         listed = ", ".join(VERBS)

@@ -137,6 +137,15 @@ def test_predict_composes(tmp_path: Path) -> None:
         (["lr=0.1"], ["lr: unknown key; did you mean optimizer.lr?"]),
         (["epochs=5"], ["epochs: unknown key; did you mean trainer.max_epochs?"]),
         (["crop_size=[64,64]"], ["crop_size: unknown key; did you mean augmentation.crop_size?"]),
+        (["trainer.gpus=1"], ["trainer.gpus: unknown key; did you mean trainer.devices?"]),
+        (["wandb=false"], ["wandb: unknown key; did you mean logger?"]),
+        (
+            ["--epochs", "5"],
+            ["--epochs: settings are written as key=value, here trainer.max_epochs=...;"],
+        ),
+        (["--seed=1"], ["--seed=1: settings are written as key=value, here seed=...;"]),
+        (["model.num_classes=12"], ["model.num_classes: 12: the data set's classes are counted"]),
+        (["+model.num_classes=12"], ["model.num_classes: 12: the data set's classes are counted"]),
         (["datset=camvid"], ["datset: unknown key; did you mean dataset?"]),
         (
             ["augmentation.crop_size=[0,64]"],

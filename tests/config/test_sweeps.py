@@ -267,7 +267,7 @@ def test_two_ranks_of_four_points(folder: Path) -> None:
 def test_two_ranks_of_a_random_sweep(folder: Path, records: list[str]) -> None:
     done = danet(
         "train", "-m", *PAIR, "hydra/sweeper=optuna", "hydra/sweeper/sampler=random",
-        "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1", "hydra.sweeper.direction=maximize",
+        "hydra.sweeper.n_trials=2",
         "optimizer.lr=interval(0.001,0.01)", *records, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -302,17 +302,21 @@ def test_a_mended_sweep_only_runs_what_is_missing(folder: Path) -> None:
     write_images(folder / "first")
     failed = danet("train", *command, cwd=folder)
     assert failed.returncode == 2, failed.stderr
-    assert "1 of the sweep's points failed:\n  here/1  dataset.root=second  " in failed.stderr
+    assert (
+        "1 of the sweep's points failed:\n  here/dataset.root=second  dataset.root=second  "
+        in failed.stderr
+    )
     assert "Traceback" not in failed.stderr
-    results = folder / "here" / "0" / "results.json"
+    first, second = (folder / "here" / f"dataset.root={it}" for it in ("first", "second"))
+    results = first / "results.json"
     written = results.stat().st_mtime_ns
-    assert not (folder / "here" / "1" / "last.ckpt").exists()
+    assert not (second / "last.ckpt").exists()
     write_images(folder / "second")
     mended = danet("train", *command, cwd=folder)
     assert mended.returncode == 0, mended.stderr
     assert mended.stdout.count("is finished") == 1
     assert results.stat().st_mtime_ns == written
-    assert (folder / "here" / "1" / "results.json").is_file()
+    assert (second / "results.json").is_file()
 
 
 def write_images(root: Path) -> None:
@@ -328,8 +332,9 @@ def write_images(root: Path) -> None:
 
 @pytest.mark.slow
 def test_a_folder_of_another_point_is_refused(folder: Path) -> None:
-    """Points are numbered: a sweep that is defined anew finds others' folders."""
-    command = ["-m", *TINY, "trainer.max_epochs=1", "sweep_dir=here"]
+    """Folders that are numbered: a sweep that is defined anew finds others' there."""
+    numbered = "hydra.sweep.subdir=${hydra.job.num}"
+    command = ["-m", *TINY, "trainer.max_epochs=1", "sweep_dir=here", numbered]
     first = danet("train", *command, "optimizer.lr=0.001,0.002", cwd=folder)
     assert first.returncode == 0, first.stderr
     kept = [(path, path.read_bytes()) for path in sorted(folder.glob("here/*/config.yaml"))]
@@ -348,10 +353,13 @@ def test_a_bug_in_two_ranks_stops_no_other_point(folder: Path) -> None:
         "train", "-m", *PAIR, "loss._target_=probe.Loss", "+loss.fails=true,false", cwd=folder
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    assert "1 of the sweep's points failed:\n  here/0  +loss.fails=True  " in done.stderr
-    assert "a bug in the loss" in (folder / "here" / "0" / "train.log").read_text()
-    assert not (folder / "here" / "0" / "results.json").exists()
-    assert (folder / "here" / "1" / "results.json").is_file()
+    assert (
+        "1 of the sweep's points failed:\n  here/+loss.fails=True  +loss.fails=True  "
+        in done.stderr
+    )
+    assert "a bug in the loss" in (folder / "here" / "+loss.fails=True" / "train.log").read_text()
+    assert not (folder / "here" / "+loss.fails=True" / "results.json").exists()
+    assert (folder / "here" / "+loss.fails=False" / "results.json").is_file()
 
 
 @pytest.mark.slow

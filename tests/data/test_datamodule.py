@@ -55,6 +55,12 @@ def on(data: SegmentationDataModule, rank: int, world: int) -> SegmentationDataM
     return data
 
 
+@pytest.mark.parametrize(("crop", "warned"), [([40, 20], True), ([20, 40], False), ([9, 9], False)])
+def test_a_crop_with_its_sides_the_other_way_round_is_told(crop, warned, caplog) -> None:
+    Noise(crop_size=crop).source("train")
+    assert ("crop_size=[20,40] lies as they do" in caplog.text) == warned
+
+
 def test_training_batches_are_cropped_bytes():
     batches = list(Noise().train_dataloader())
     assert len(batches) == 2

@@ -33,6 +33,16 @@ class Small(nn.Module):
         return F.interpolate(features, size, mode="bilinear", align_corners=self.align_corners)
 
 
+@pytest.mark.parametrize(("size", "warned"), [((64, 96), True), ((600, 400), False)])
+def test_images_far_from_the_base_size_are_told(size, warned, caplog) -> None:
+    protocol = OfficialEvaluation(480, 96, scales=[0.2, 0.4], flip=False)
+    for _ in range(2):
+        protocol(Small(), noise(0, *size), BLACK)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == warned
+    assert not warned or "base_size=480 resizes this image of 64 x 96 pixels 5 times" in told[0]
+
+
 def noise(seed: int, *size: int, batch: int = 1) -> Tensor:
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
 

@@ -16,17 +16,15 @@ from comparison import differences
 from loaded import loaded
 from PIL import Image
 from processes import devices, succeed, together
-from small_net import SmallNet
 from trainings import EVERY_STEP, TINY, killed_at, same_runs, until_done
 
 from danet_lightning.data.folder import Folder
 from danet_lightning.data.samples.loader import TrainingLoader
 from danet_lightning.data.samples.sampler import EpochSampler
 from danet_lightning.errors import RequestError
-from danet_lightning.models import DANet
 from danet_lightning.train.metrics_file import MetricsFile
 from danet_lightning.train.resuming import find, refuse_differences, refuse_other_data
-from danet_lightning.train.run import initialize, precision
+from danet_lightning.train.run import precision
 
 
 @pytest.mark.parametrize(
@@ -475,43 +473,3 @@ def test_folder_without_a_readable_checkpoint_is_refused(tmp_path):
     (tmp_path / "last.ckpt").write_bytes(b"half")
     with pytest.raises(RequestError, match=r"no checkpoint of .* can be read"):
         find("auto", tmp_path)
-
-
-# ---- a new training from old weights
-
-
-def test_init_from_takes_the_weights(undisturbed, tmp_path):
-    best = undisturbed / "best.ckpt"
-    weights = torch.load(best, weights_only=True)["state_dict"]
-
-    result = danet(
-        "train", *TINY, f"init_from={best}", "run_dir=new", "+trainer.max_steps=1",
-        "optimizer.lr=0.0", cwd=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "tensors taken from" in result.stdout
-    assert "left random" not in result.stdout
-    content = torch.load(tmp_path / "new" / "last.ckpt", weights_only=True)
-    assert content["global_step"] == 1
-    for name, tensor in content["state_dict"].items():
-        if not name.endswith(("_mean", "_var", "_tracked")):  # batch statistics, of one step more
-            assert torch.equal(tensor, weights[name]), name
-
-
-def test_class_layers_start_anew_for_other_classes(undisturbed):
-    def net(classes: int) -> DANet:
-        return DANet(SmallNet(), num_classes=classes)
-
-    other, fresh = net(5), net(5)
-    fresh.load_state_dict(other.state_dict())
-    told = initialize(other, undisturbed / "best.ckpt")
-    weights = torch.load(undisturbed / "best.ckpt", weights_only=True)["state_dict"]
-    changed = [
-        name for name, tensor in other.state_dict().items()
-        if not torch.equal(tensor, weights[f"net.{name}"])
-    ]  # fmt: skip
-    assert len(changed) == 6  # weight and bias of fused, position and channel
-    for name in changed:
-        assert torch.equal(other.state_dict()[name], fresh.state_dict()[name])
-        assert name in told
-    assert "of another shape, left random" in told

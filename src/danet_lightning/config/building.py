@@ -9,8 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from danet_lightning.checkpoints import rebuilding
-from danet_lightning.checkpoints.rebuilding import Kind
+from danet_lightning.checkpoints.kinds import Kind
 from danet_lightning.data.base import DataSet
 from danet_lightning.errors import RequestError, RunError
 
@@ -71,6 +70,8 @@ def build_over(
     Raises:
         RequestError: the checkpoint wants to call something else, or the command line does.
     """
+    from danet_lightning.checkpoints import rebuilding  # it needs torch, and `check` does not
+
     if "_target_" in given:
         built = instantiate(given, _convert_="all")
         if not all(isinstance(built, base) for base in kind.bases):
@@ -136,6 +137,12 @@ def run_errors() -> Iterator[None]:
             raise RequestError(
                 f"trainer.val_check_interval: {reason}. trainer.check_val_every_n_epoch=null "
                 "counts the interval over all epochs."
+            ) from error
+        if "Expected more than 1 value per channel" in str(error):
+            raise RequestError(
+                "batch_size: with one image for a process at a time, batch norm cannot learn from "
+                "an average over the whole image, as in PSPNet and DeepLabV3. Give two or more "
+                "for each process and part of an accumulated step."
             ) from error
         if "does not have a deterministic implementation" not in str(error):
             raise

@@ -27,6 +27,8 @@ from danet_lightning.config.overrides import (
     compose_common,
     inserted,
     literal,
+    meant_key,
+    naming,
     points,
     quoted,
     unknown_keys,
@@ -95,7 +97,7 @@ def launch(name: str, form: type[CommandConfig]) -> None:
                 return
         main = hydra.main(str(conf_dir()), name, VERSION_BASE)(job)
         if request.folder is not None:
-            _sweep(name, arguments, request.overrides, request.folder, main)
+            _sweep(name, arguments, request, main)
             return
         with command_line(arguments):  # help, or a configuration, is printed
             main()
@@ -107,8 +109,8 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         sys.exit(1)
     except RequestError as error:
         refuse(error)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        if started:
+    except (HydraException, OmegaConfBaseException, OSError, ValueError, RuntimeError) as error:
+        if started or (type(error) is RuntimeError and "srun" not in str(error)):
             raise
         if isinstance(error, OSError) and error.errno in FULL:
             name = error.filename or "A file of run_dir"
@@ -130,20 +132,17 @@ def _run(
 
 
 def _sweep(
-    name: str,
-    arguments: Sequence[str],
-    overrides: Sequence[str],
-    chosen: Folder,
-    main: Callable[[], Any],
+    name: str, arguments: Sequence[str], request: "Request", main: Callable[[], Any]
 ) -> None:
     """Let Hydra run the points of a sweep, all in one folder, wherever they run."""
-    with occupied(chosen) as folder:
+    assert request.folder is not None
+    with occupied(request.folder) as folder:
         place = quoted(str(folder))
         is_named = any(each.startswith(SWEEP_DIRS) for each in arguments)
         stays = [] if is_named else [f"sweep_dir={place}"]
         again = ["python", "-m", f"danet_lightning.{name}", *arguments, *stays]
-        all_arguments = inserted(arguments, f"hydra.sweep.dir={place}")
-        with command_line(all_arguments), sweep(folder, again, overrides):
+        all_arguments = inserted(arguments, f"hydra.sweep.dir={place}", *request.naming)
+        with command_line(all_arguments), sweep(folder, again, request.overrides):
             main()
 
 
@@ -208,11 +207,13 @@ class Request(NamedTuple):
         config: Composed and checked, with Hydra's part; None where Hydra composes by itself, for
             the points of a sweep and what it prints.
         folder: Of the run or the sweep, if this process is to make one.
+        naming: Overrides that give the points of a sweep the names of their folders.
     """
 
     overrides: list[str]
     config: DictConfig | None = None
     folder: Folder | None = None
+    naming: Sequence[str] = ()
 
 
 @contextmanager
@@ -228,7 +229,7 @@ def checked_request(
         RequestError: A composed config is wrong.
         HydraException: An override cannot be read or applied.
     """
-    args = command_line_parser().parse_args(arguments)
+    args, unknown = command_line_parser().parse_known_args(arguments)
     overrides = list(args.overrides)
     if args.help or args.hydra_help or args.info or args.shell_completion:
         yield Request(overrides)
@@ -255,11 +256,19 @@ def checked_request(
     before = HydraConfig.instance().cfg
     try:
         with hydra.initialize_config_dir(str(conf), name, VERSION_BASE):
+            if unknown:
+                word = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+                raise RequestError(
+                    f"{unknown[0]}: settings are written as key=value"
+                    f"{', here ' * bool(meant := meant_key(word, name))}{meant}; "
+                    f"danet {name} --help lists them."
+                )
             if args.multirun:
                 for job, swept in points(name, overrides):
                     _check_point(name, job, form, swept)
                 common = compose_common(name, overrides)
-                yield Request(overrides, folder=chosen_folder(common, "sweep"))
+                place = chosen_folder(common, "sweep")
+                yield Request(overrides, folder=place, naming=naming(overrides, common))
                 return
             config = _check_point(name, overrides, form, to_run=not args.cfg)
             if args.cfg:

@@ -14,11 +14,19 @@ from hydra.core.override_parser.types import Override, OverrideType, Quote, Quot
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from danet_lightning.config.ranges import STATED
+from danet_lightning.config.validation import find_target
 from danet_lightning.disk.names import is_utf_8
-from danet_lightning.errors import RequestError, unknown_key
+from danet_lightning.errors import RequestError, argument_types, problem, unknown_key
 from danet_lightning.processes.internals import command_line_parser
 
 BARE = re.compile(r"[\w/\\+.$%*@?|: -]*", re.ASCII)  # what Hydra's grammar reads without quotes
+OTHER_NAMES = {  # of other tools, too far from ours to be found by their letters
+    **{"gpus": "trainer.devices", "iterations": "trainer.max_steps", "iters": "trainer.max_steps"},
+    **{"wandb": "logger", "checkpoint": "ckpt_path", "weights": "init_from", "resume": "ckpt_path"},
+    **{"learning_rate": "optimizer.lr", "num_workers": "data.workers", "data_dir": "dataset.root"},
+}
+NAME = re.compile(r"[\w.,=+() -]{1,150}", re.ASCII)  # what a sweep may call its folders by
 STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 
 
@@ -87,11 +95,11 @@ def added(argument: str, nodes: Collection[str]) -> str:
     return f"++{argument}" if dot and node in nodes else argument
 
 
-def inserted(arguments: Sequence[str], override: str) -> list[str]:
-    """Add an override to a command line, beside its own: argparse wants them together."""
+def inserted(arguments: Sequence[str], *overrides: str) -> list[str]:
+    """Add overrides to a command line, beside its own: argparse wants them together."""
     given = command_line_parser().parse_args(arguments).overrides
     place = len(arguments) - arguments[::-1].index(given[-1]) if given else len(arguments)
-    return [*arguments[:place], override, *arguments[place:]]
+    return [*arguments[:place], *overrides, *arguments[place:]]
 
 
 def compose(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -115,6 +123,31 @@ def compose_common(name: str, overrides: Sequence[str]) -> DictConfig:
     base = _base(name, _parsed(overrides))
     HydraConfig.instance().set_config(base)
     return base
+
+
+def naming(overrides: Sequence[str], base: DictConfig) -> list[str]:
+    """Return what makes Hydra call the folder of a sweep's point by the values that are swept.
+
+    A point of another sweep in the same folder is then the same one, or has another folder. Where
+    the values make no name of a folder, the folders are numbered.
+
+    Args:
+        overrides: Of the sweep.
+        base: The config that its jobs have in common, Hydra's part included.
+    """
+    params = (base.hydra.sweeper.get("params") or {}).items()
+    parsed = _parsed([*(f"{key}={value}" for key, value in params), *overrides])
+    swept = [each for each in parsed if each.is_sweep_override()]
+    fixed_keys = [quoted(each.key_or_group) for each in parsed if not each.is_sweep_override()]
+    text = ",".join(str(each.input_line) for each in swept)
+    is_chosen = any(str(each.key_or_group) == "hydra.sweep.subdir" for each in parsed)
+    if is_chosen or not NAME.fullmatch(text):
+        return []
+    number = "" if all(each.is_discrete_sweep() for each in swept) else "${hydra.job.num}_"
+    return [
+        f"hydra.sweep.subdir={number}${{hydra.job.override_dirname}}",
+        f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed_keys)}]",
+    ]
 
 
 def points(name: str, overrides: Sequence[str]) -> Iterator[tuple[list[str], str]]:
@@ -182,9 +215,14 @@ def unknown_keys(name: str, overrides: Sequence[str]) -> dict[str, str]:
                 above = f"{above}{part}."
                 continue
             known = [name for name in node if not name.startswith("_")]
-            addition = f" write +{each.input_line}" if "_target_" in node else ""
+            addition = f" write +{each.input_line}" if _takes(node, part) else ""
             meant = _dotted_key(part, plain)
-            if get_close_matches(part, known, cutoff=0.8) or not (addition or meant):
+            stated = STATED[above[:-1]].__annotations__ if above[:-1] in STATED else {}
+            if part in stated and (text := problem(stated[part], each.value())):
+                problems[key] = text
+            elif part in OTHER_NAMES and meant:
+                problems[key] = f"unknown key; did you mean {meant}?"
+            elif get_close_matches(part, known, cutoff=0.8) or not (addition or meant):
                 problems[key] = unknown_key(part, known)
             elif addition:
                 problems[key] = f"no file sets it;{addition}"
@@ -194,8 +232,28 @@ def unknown_keys(name: str, overrides: Sequence[str]) -> dict[str, str]:
     return problems
 
 
+def _takes(node: Mapping[str, Any], name: str) -> bool:
+    """Whether what a node builds, which is imported, takes an argument that no file sets."""
+    if "_target_" not in node or get_close_matches(name, node, cutoff=0.8):
+        return False
+    try:
+        types, is_open = argument_types(find_target(str(node["_target_"])))
+    except LookupError:
+        return False
+    return is_open or name in types
+
+
+def meant_key(word: str, name: str) -> str:
+    """Name the key of a config that a word probably means, with an equals sign; or nothing."""
+    plain: Any = OmegaConf.to_container(compose(name, []), resolve=False)
+    key = _dotted_key(word, plain)
+    return f"{key}=..." if key else ""
+
+
 def _dotted_key(word: str, plain: Mapping[str, Any]) -> str:
     """The key whose last word is the nearest to a word; empty when none is near."""
+    if word in OTHER_NAMES and OTHER_NAMES[word].partition(".")[0] in plain:
+        return OTHER_NAMES[word]
     keys: dict[str, str] = {}
 
     def walk(node: Mapping[str, Any], above: str) -> None:

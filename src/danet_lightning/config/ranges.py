@@ -103,6 +103,14 @@ class TrainerNode(TypedDict, total=False):
     callbacks: Annotated[Any, _only(None, "give each one a name: +callbacks.NAME._target_=...")]
 
 
+class ModelNode(TypedDict, total=False):
+    """Arguments of a network that the data set decides."""
+
+    num_classes: Annotated[
+        Any, _only(None, "the data set's classes are counted; choose it, or dataset.classes=[...]")
+    ]
+
+
 class OptimizerNode(TypedDict, total=False):
     """Arguments that the optimizers of `torch.optim` share."""
 
@@ -110,3 +118,6 @@ class OptimizerNode(TypedDict, total=False):
     lr: NonNegativeFloat
     momentum: NonNegativeFloat
     weight_decay: NonNegativeFloat
+
+
+STATED: dict[str, Any] = {"trainer": TrainerNode, "model": ModelNode, "optimizer": OptimizerNode}

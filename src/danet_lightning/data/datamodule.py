@@ -16,11 +16,11 @@ from danet_lightning.data.files.black_and_white import look_for_black_and_white
 from danet_lightning.data.files.cache import cached
 from danet_lightning.data.files.digest import digests
 from danet_lightning.data.files.leakage import refuse_shared
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.data.samples.loader import (
     SegmentationLoader,
     TrainingLoader,
-    cores,
     start_worker,
 )
 from danet_lightning.data.samples.sampler import EpochSampler, EvaluationSampler
@@ -161,9 +161,12 @@ class SegmentationDataModule(LightningDataModule):
     def _new_source(self, split: str) -> Source:
         name = type(self.dataset).__name__
         self.dataset.require_split(split)
-        source, problems, published = self.dataset.pairs(split)
-        if problems:
-            raise problems[0]
+        pairs = self.dataset.pairs(split)
+        source, problems, published = pairs
+        if pairs.errors:
+            raise pairs.errors[0]
+        for problem in problems:
+            log.warning("%s: %s: %s", name, split, problem)
         if len(source) == 0:
             raise RequestError(
                 f"{name}: the split '{split}' holds no images. Put images into it or choose "
@@ -179,6 +182,8 @@ class SegmentationDataModule(LightningDataModule):
         if split == "train" and self.dataset.is_own:
             refuse_shared(source, self.dataset.pairs("val").source)
         self._require_labels(split, source)
+        if split == "train" and self.augmentation is not None:
+            _look_at_sides(source, self.augmentation.crop_size)
         if self.cache == "memmap":
             source = cached(source, name, *self._cache_options())
         return source
@@ -221,3 +226,15 @@ class SegmentationDataModule(LightningDataModule):
     def _workers(self) -> int:
         processes = 1 if self.trainer is None else self.trainer.num_devices
         return min(self.workers, max(1, cores() // processes))
+
+
+def _look_at_sides(source: Source, crop: tuple[int, int]) -> None:
+    """Warn when the crop is upright and the images lie, or the other way round."""
+    height, width = crop
+    sizes = [source.read(index)[0].shape[:2] for index in range(min(len(source), 4))]
+    if height != width and all((h - w) * (height - width) < 0 for h, w in sizes):
+        log.warning(
+            "augmentation.crop_size: (height, width) is (%d, %d), and the images are %d x %d; "
+            "augmentation.crop_size=[%d,%d] lies as they do.",
+            *(height, width, *sizes[0], width, height),
+        )

@@ -3,6 +3,7 @@
 B: images, K: classes, H, W: the image's own size, h, w: size of a window or of a scaled image.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from itertools import product
@@ -21,6 +22,8 @@ from danet_lightning.evaluate.windows import (
     starts_inside,
 )
 from danet_lightning.models.segmenter import Network, mirror
+
+log = logging.getLogger(__name__)
 
 Scale = Annotated[float, Field(gt=0, le=100)]  # beyond it, a slip of the keyboard
 Scales = Annotated[Sequence[Scale], Field(min_length=1, max_length=100)]
@@ -163,9 +166,11 @@ class OfficialEvaluation:
         self.scales = tuple(scales)
         self.flip = flip
         self.window_batch = window_batch
+        self._is_warned = False
 
     def __call__(self, net: Network, images: Tensor, black: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, K, H, W) positive scores; `black` pads them."""
+        self._warn_of_size(*images.shape[-2:])
         first, *others = self.scales
         total = self._scores(net, images, black, first)
         for scale in others:
@@ -182,6 +187,17 @@ class OfficialEvaluation:
             "scales": list(self.scales),
             "flip": self.flip,
         }
+
+    def _warn_of_size(self, height: int, width: int) -> None:
+        """Tell once that images are far from the size that the protocol is meant for."""
+        factor = self.base_size / max(height, width)
+        if not self._is_warned and not 0.5 <= factor <= 2:
+            log.warning(
+                "protocol: base_size=%d resizes this image of %d x %d pixels %.2g times, far from "
+                "what the network was trained on; protocol=whole takes images as they are.",
+                *(self.base_size, height, width, factor),
+            )
+            self._is_warned = True
 
     def _scores(self, net: Network, images: Tensor, black: Tensor, scale: float) -> Tensor:
         own = (images.shape[-2], images.shape[-1])

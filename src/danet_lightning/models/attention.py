@@ -12,11 +12,15 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from danet_lightning.errors import checked
+from danet_lightning.models.maps import ChannelMap, PositionMap
 
 # Queries that meet all keys at once. At N = 9216, C = 512 on 2 cores, forward and backward take
 # 2.5 s with blocks of 32, 1.7 s from 256 to 512 and 2.1 s with 2304: few rows starve the matrix
 # products, many leave the cache. 256 holds half of the memory of 512.
 BLOCK = 256
+# Blocks of queries in an exported graph, whose loops have a fixed length: two float32 arrays of
+# N x N / 32 exist at a time, 2 x 128 MiB for 1024 x 2048 pixels at output stride 8.
+EXPORTED_BLOCKS = 32
 
 
 class PositionAttention(nn.Module):
@@ -38,13 +42,7 @@ class PositionAttention(nn.Module):
         self, channels: PositiveInt, reduction: PositiveInt = 8, gamma_init: float = 0.0
     ) -> None:
         super().__init__()
-        if reduction < 1 or channels < reduction:
-            raise ValueError(
-                f"channels {channels} over reduction {reduction} leaves queries and keys without "
-                "a channel; choose a reduction from 1 to the number of channels."
-            )
-        self.query = nn.Conv2d(channels, channels // reduction, kernel_size=1)
-        self.key = nn.Conv2d(channels, channels // reduction, kernel_size=1)
+        self.query, self.key = queries_and_keys(channels, reduction)
         self.value = nn.Conv2d(channels, channels, kernel_size=1)
         # FSDP shards no 0-dim tensor
         self.gamma = nn.Parameter(torch.full((1,), float(gamma_init)))
@@ -56,6 +54,10 @@ class PositionAttention(nn.Module):
         value = self.value(x).flatten(2)  # (B, C, N)
         context = attend(query, key, value).reshape(x.shape)  # (B, C, H, W)
         return x + (self.gamma * context).to(x.dtype)
+
+    def attention_map(self, x: Tensor) -> PositionMap:
+        """The map of equation 1 for one image, (1, C, H, W)."""
+        return PositionMap(self.query(x)[0], self.key(x)[0])
 
 
 class ChannelAttention(nn.Module):
@@ -82,14 +84,36 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W), equation 4."""
         channels = x.flatten(2)  # (B, C, N)
-        with torch.autocast(x.device.type, enabled=False):
-            exact = channels.to(_at_least_float32(x))
+        weights = self._weights(channels)  # (B, C, C)
+        context = (weights.to(x.dtype) @ channels).view_as(x)  # (B, C, H, W)
+        return x + (self.gamma * context).to(x.dtype)
+
+    def attention_map(self, x: Tensor) -> ChannelMap:
+        """The map of equation 3 for one image, (1, C, H, W)."""
+        return ChannelMap(self._weights(x.flatten(2))[0])
+
+    def _weights(self, channels: Tensor) -> Tensor:
+        with torch.autocast(channels.device.type, enabled=False):
+            exact = channels.to(at_least_float32(channels))
             energy = exact @ exact.transpose(1, 2)  # (B, C, C)
             if self.variant == "official":
                 energy = energy.amax(-1, keepdim=True) - energy
-            weights = energy.softmax(-1)
-        context = (weights.to(x.dtype) @ channels).view_as(x)  # (B, C, H, W)
-        return x + (self.gamma * context).to(x.dtype)
+            return energy.softmax(-1)
+
+
+def queries_and_keys(channels: int, reduction: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Build the 1x1 convolutions from C to D = C / reduction channels.
+
+    Raises:
+        ValueError: no channel is left for queries and keys.
+    """
+    if reduction < 1 or channels < reduction:
+        raise ValueError(
+            f"channels {channels} over reduction {reduction} leaves queries and keys without "
+            "a channel; choose a reduction from 1 to the number of channels."
+        )
+    width = channels // reduction
+    return nn.Conv2d(channels, width, kernel_size=1), nn.Conv2d(channels, width, kernel_size=1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -103,6 +127,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, C, N) in the values' dtype.
     """
+    if torch.onnx.is_in_onnx_export():
+        return _exportable(query, key, value)
     aligned = query.shape[1] % 8 == 0 and value.shape[1] % 8 == 0
     if query.is_cuda and query.dtype != torch.float64 and aligned:
         # other types and widths would fall back to the one kernel that builds N x N
@@ -110,7 +136,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         context = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # (B, 1, N, C)
         return context.squeeze(1).transpose(1, 2)
     # without 1 / sqrt(D) energies are large: rounded to bfloat16 they would be off by whole units
-    dtype = _at_least_float32(query)
+    dtype = at_least_float32(query)
     exact: Tensor = BlockwiseAttention.apply(query.to(dtype), key.to(dtype), value.to(dtype))
     return exact.to(value.dtype)
 
@@ -157,6 +183,18 @@ class BlockwiseAttention(torch.autograd.Function):
         return tuple(g if n else None for g, n in zip(grads, ctx.needs_input_grad, strict=True))
 
 
+def _exportable(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """`attend` for a graph that is traced once and exact at every N: the blocks have n = N / 32."""
+    positions = query.shape[2]
+    size = (positions + EXPORTED_BLOCKS - 1) // EXPORTED_BLOCKS
+    padded = F.pad(query, (0, size * EXPORTED_BLOCKS - positions)).transpose(1, 2)
+    split = (query.shape[0], EXPORTED_BLOCKS, size, query.shape[1])
+    blocks = padded.reshape(split).unbind(1)  # (B, n, D) each
+    values = value.transpose(1, 2)  # (B, N, C)
+    contexts = [torch.bmm(torch.bmm(block, key).softmax(-1), values) for block in blocks]
+    return torch.cat(contexts, 1)[:, :positions].transpose(1, 2)  # (B, C, N)
+
+
 def _blocks(query: Tensor) -> list[slice]:
     positions = query.shape[2]
     return [slice(start, start + BLOCK) for start in range(0, positions, BLOCK)]
@@ -166,5 +204,6 @@ def _weights(query: Tensor, key: Tensor) -> Tensor:
     return (query.transpose(1, 2) @ key).softmax(-1)  # (B, n, N)
 
 
-def _at_least_float32(x: Tensor) -> torch.dtype:
+def at_least_float32(x: Tensor) -> torch.dtype:
+    """The dtype for energies, which no softmax may get in half precision."""
     return torch.promote_types(x.dtype, torch.float32)

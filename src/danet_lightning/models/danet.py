@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from danet_lightning.errors import checked
 from danet_lightning.models.attention import ChannelAttention, PositionAttention
+from danet_lightning.models.heads import channels_of, classifier, convolution
 
 
 class DANet(nn.Module):
@@ -58,7 +59,7 @@ class DANet(nn.Module):
         reduction: PositiveInt = 8,
     ) -> None:
         super().__init__()
-        stage3, stage4 = _channels(backbone)
+        stage3, stage4 = channels_of(backbone)
         width = channels or stage4 // 4
         self.backbone = backbone
         self.align_corners = align_corners
@@ -71,13 +72,13 @@ class DANet(nn.Module):
             self.branches["channel"] = _branch(stage4, width, attention)
         outputs = ["fused", *(self.branches if losses == "all" else ())]
         if not self.branches:
-            self.branches["plain"] = _convolution(stage4, width)
+            self.branches["plain"] = convolution(stage4, width)
         self.classifiers = nn.ModuleDict(
-            {name: _classifier(width, num_classes, dropout) for name in outputs}
+            {name: classifier(width, num_classes, dropout) for name in outputs}
         )
         if aux:
-            self.aux = _convolution(stage3, stage3 // 4)
-            self.classifiers["aux"] = _classifier(stage3 // 4, num_classes, dropout)
+            self.aux = convolution(stage3, stage3 // 4)
+            self.classifiers["aux"] = classifier(stage3 // 4, num_classes, dropout)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Classify every pixel, in training and evaluation alike.
@@ -147,30 +148,8 @@ def _branch(inputs: int, channels: int, attention: nn.Module) -> nn.Sequential:
     """Section 3.4: a convolution before the attention and one after it."""
     return nn.Sequential(
         OrderedDict(
-            reduce=_convolution(inputs, channels),
+            reduce=convolution(inputs, channels),
             attention=attention,
-            refine=_convolution(channels, channels),
+            refine=convolution(channels, channels),
         )
     )
-
-
-def _convolution(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
-
-
-def _classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(inputs, num_classes, 1))
-
-
-def _channels(backbone: nn.Module) -> tuple[int, int]:
-    channels = getattr(backbone, "channels", None)
-    if not isinstance(channels, tuple | list) or len(channels) != 2:
-        raise ValueError(
-            f"backbone {type(backbone).__name__} has channels {channels!r}; wanted is a pair, the "
-            "channels of the (stage 3, stage 4) features that it returns."
-        )
-    return channels[0], channels[1]

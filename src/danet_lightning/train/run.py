@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 import wandb
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
 
 from danet_lightning.checkpoints import loading
 from danet_lightning.checkpoints.metadata import dataset_facts, facts_for_module, metadata
@@ -15,12 +15,13 @@ from danet_lightning.config.building import build, build_with, request_errors, r
 from danet_lightning.config.trainer import build_trainer, leave_on_sigterm, precision, quiet
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.disk.writing import write_atomically
-from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.evaluate.results import report, track
 from danet_lightning.models.segmenter import Network, normalization
 from danet_lightning.processes.group import join_group, leave_group
 from danet_lightning.train import resuming
+from danet_lightning.train.class_weights import resolved
+from danet_lightning.train.initialization import initialize
 from danet_lightning.train.last_checkpoint import LastCheckpoint
 from danet_lightning.train.lightning_state import use_exact_loops
 
@@ -35,8 +36,10 @@ def train(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         checkpoint, content = resuming.find(config.ckpt_path, run_dir) or (None, None)
         config.trainer.precision = precision(config.trainer, content)
-        plain: Any = OmegaConf.to_container(config, resolve=True)
         datamodule: SegmentationDataModule = build(config, "data", SegmentationDataModule)
+        if "class_weights" in config.loss:
+            config.loss.class_weights = resolved(config.loss.class_weights, datamodule)
+        plain: Any = OmegaConf.to_container(config, resolve=True)
         facts = metadata(plain, dataset_facts(datamodule.dataset))
         if checkpoint and content:
             resuming.refuse_differences(content["danet_lightning"], facts, checkpoint)
@@ -90,45 +93,12 @@ def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) ->
         options["backbone"] = {"pretrained": False}  # a file has better ones
     net = build(config, "model", Network, **options)
     if config.init_from and not is_resumed:
-        log.info(initialize(net, config.init_from))
+        options["num_classes"] += 1
+        with torch.device("meta"):
+            wider = build(config, "model", Network, **options)
+        log.info(initialize(net, wider, Path(config.init_from), facts))
     facts |= normalization(net)
     module: EvaluationModule = build_with(
         config, "module", EvaluationModule, net=net, metadata=facts, **facts_for_module(facts)
     )
     return module
-
-
-def initialize(net: nn.Module, path: str | Path) -> str:
-    """Fill a network with every tensor of a checkpoint that it has too, in the same shape.
-
-    Args:
-        net: What finds no counterpart in the file keeps its random values.
-        path: Written by a training, or by `convert`.
-
-    Returns:
-        Sentences on which tensors were taken, and which were not and why.
-
-    Raises:
-        RequestError: The file cannot be read, or no tensor fits.
-    """
-    content = loading.read(path)["state_dict"].items()
-    stored = {name.removeprefix("net."): t for name, t in content if isinstance(t, Tensor)}
-    wanted = net.state_dict()
-    fits = {
-        name: t for name, t in stored.items() if name in wanted and t.shape == wanted[name].shape
-    }
-    if not any(tensor.is_floating_point() for tensor in fits.values()):
-        raise RequestError(
-            f"init_from: none of the {len(stored)} tensors of {path} fits the model. Choose the "
-            "same backbone as there."
-        )
-    net.load_state_dict(fits, strict=False)
-    lists = {
-        "of another shape, left random": [n for n in wanted if n in stored and n not in fits],
-        "not in the file, left random": [n for n in wanted if n not in stored],
-        "in the file, not used": [
-            n for n in stored if n not in wanted and not n.startswith("confusion")
-        ],
-    }
-    lines = [f"init_from: {len(fits)} of {len(wanted)} tensors taken from {path}"]
-    return "\n  ".join([*lines, *(f"{k}: {', '.join(v)}" for k, v in lists.items() if v)])

@@ -127,6 +127,9 @@ def wandb_logger(
         "resume": "allow" if run_id else os.environ.get("WANDB_RESUME", "allow"),
     }
     try:
+        if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
+            name = name or os.environ.get("WANDB_NAME") or run_dir.name
+            group = group or os.environ.get("WANDB_RUN_GROUP") or run_dir.parent.name
         run = wandb.init(
             dir=str(save_dir),
             id=run_id,

@@ -1,0 +1,1 @@
+"""`attention`: pages and figures of what a network attends to."""

@@ -1,0 +1,220 @@
+"""One HTML file of an observation, on which one clicks; it asks no server for anything.
+
+The rows of the N x N map are computed in the browser from queries, keys and the logarithm of each
+query's sum. N: positions, C: channels, D: channels of queries and keys, h, w: size of the features.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from danet_lightning.attention.observation import TITLES, Branch, Observation, at_positions
+from danet_lightning.data.base import IGNORE, Pixels
+from danet_lightning.models.maps import ChannelMap, PositionMap, pool
+from danet_lightning.pictures.masks import Palette, colorize
+
+COLORS = "inferno"  # from dark to bright for everybody, color-blind or not, and in grey print
+SHOWN_SIDE = 1280  # longer side of the pictures on the page, in pixels
+FEATURE_BYTES = 2**22  # for the feature maps of all channels, before and after
+
+
+def page(
+    observation: Observation,
+    name: str,
+    classes: Sequence[str],
+    palette: Palette,
+    point: tuple[int, int],
+    megabytes: float = 24,
+) -> str:
+    """Write the page.
+
+    Args:
+        observation: What is shown.
+        name: Of the image.
+        classes: Names of the classes, in the order of their ids.
+        palette: One RGB color for each.
+        point: (y, x) of the pixel of the given image that is chosen at first.
+        megabytes: For queries and keys of a position map; larger ones are pooled.
+    """
+    parts = [_part(branch, observation, megabytes) for branch in observation.branches]
+    environment = Environment(
+        loader=PackageLoader("danet_lightning.attention"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = [printable(each) for each in classes]
+    height, width = observation.prediction.shape
+    return environment.get_template("page.html").render(
+        name=printable(name),
+        given=observation.given,
+        seen=(height, width),
+        pictures=_pictures(observation, palette),
+        parts=parts,
+        branches=observation.branches,
+        without={
+            branch.name: _without(branch, observation, palette) for branch in observation.branches
+        },
+        missing=set(TITLES.values()) - {branch.title for branch in observation.branches},
+        legend=[
+            (names[index], palette[index]) for index in observation.present() if index != IGNORE
+        ],
+        payload={
+            "classes": names,
+            "palette": [list(color) for color in palette],
+            "colors": _packed(color_ramp()),
+            "given": observation.given,
+            "point": point,
+            "parts": parts,
+        },
+    )
+
+
+def printable(name: str) -> str:
+    """Return a name with what would steer a terminal, a page or a figure written as escapes."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in name
+    )
+
+
+def color_ramp() -> NDArray[np.uint8]:
+    """(256, 3): the colors of a map, from nothing to the most."""
+    from matplotlib import colormaps
+
+    ramp: NDArray[np.uint8] = colormaps[COLORS](np.arange(256), bytes=True)[:, :3]
+    return ramp
+
+
+def pooling(size: tuple[int, int], position_bytes: int, limit: float) -> int:
+    """The least factor by which features of (h, w) have to be pooled, so that they fit a limit."""
+    height, width = size
+    return next(
+        factor
+        for factor in count(1)
+        if -(-height // factor) * -(-width // factor) * position_bytes <= limit
+        or factor >= max(size)
+    )
+
+
+def _part(branch: Branch, observation: Observation, megabytes: float) -> dict[str, Any]:
+    """What the page's program needs of a branch."""
+    if isinstance(branch.map, PositionMap):
+        return _position_part(branch.map, observation, megabytes)
+    return _channel_part(branch.map, branch)
+
+
+def _position_part(
+    whole: PositionMap, observation: Observation, megabytes: float
+) -> dict[str, Any]:
+    factor = pooling(whole.size, 8 * whole.query.shape[0], megabytes * 1e6)  # both in float32
+    pooled = whole.pooled(factor)
+    return {
+        "kind": "position",
+        "pooled": factor,
+        "whole": whole.size,
+        "size": pooled.size,
+        "depth": pooled.query.shape[0],
+        "query": _packed(_by_position(pooled.query)),
+        "key": _packed(_by_position(pooled.key)),
+        "logSum": _packed(pooled.log_sum.numpy()),
+        "entropy": _packed(pooled.entropy.float().numpy()),
+        "predicted": _packed(at_positions(observation.prediction, pooled.size)),
+        "labelled": (
+            None
+            if observation.label is None
+            else _packed(at_positions(observation.label, pooled.size))
+        ),
+    }
+
+
+def _channel_part(map_: ChannelMap, branch: Branch) -> dict[str, Any]:
+    channels, height, width = branch.before.shape
+    factor = pooling((height, width), 2 * channels, FEATURE_BYTES)  # both in 8 bits
+    before, after = pool(branch.before, factor), pool(branch.after, factor)  # (C, h, w)
+    both = np.stack([before.numpy(), after.numpy()])
+    low, high = both.min((0, 2, 3)), both.max((0, 2, 3))  # (C,), one scale for the two of a channel
+    span = np.where(high > low, high - low, 1)[:, None, None]
+    shades = np.rint((both - low[:, None, None]) / span * 255).astype(np.uint8)  # (2, C, h, w)
+    weights = map_.weights.float().cpu().numpy()  # (C, C)
+    return {
+        "kind": "channel",
+        "pooled": factor,
+        "size": before.shape[1:],
+        "channels": channels,
+        "weights": _packed(weights),
+        "order": np.argsort(-weights.sum(0), kind="stable").tolist(),
+        "before": _packed(shades[0]),
+        "after": _packed(shades[1]),
+        "low": [float(value) for value in low],
+        "high": [float(value) for value in high],
+        "chosen": strongest_channels(branch, 1)[0],
+    }
+
+
+def strongest_channels(branch: Branch, number: int) -> list[int]:
+    """The channels that the module changes most, the first one most."""
+    change = (branch.after - branch.before).flatten(1).norm(dim=1)  # (C,)
+    order: list[int] = change.argsort(descending=True, stable=True)[:number].tolist()
+    return order
+
+
+def _pictures(observation: Observation, palette: Palette) -> dict[str, str]:
+    pictures = {
+        "photo": _photo(observation.image),
+        "prediction": _mask(observation.prediction, palette),
+    }
+    if observation.label is not None:
+        pictures["label"] = _mask(observation.label, palette)
+    return pictures
+
+
+def _without(branch: Branch, observation: Observation, palette: Palette) -> dict[str, Any]:
+    """The prediction without a branch, and the pixels in which it differs from the one with it."""
+    changed = branch.without != observation.prediction
+    grey = np.asarray(Image.fromarray(observation.image).convert("L"))[..., None]
+    faint = np.broadcast_to(192 + grey // 4, observation.image.shape)
+    differing = np.where(changed[..., None], colorize(branch.without, palette), faint)
+    return {
+        "share": changed.mean(),
+        "count": int(changed.sum()),
+        "without": _mask(branch.without, palette),
+        "changed": _photo(differing.astype(np.uint8)),
+    }
+
+
+def _mask(mask: Pixels, palette: Palette) -> str:
+    colors = Image.fromarray(colorize(mask, palette))
+    colors.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.NEAREST)
+    return _data_uri(colors.quantize(256, dither=Image.Dither.NONE), "PNG")
+
+
+def _photo(image: Pixels) -> str:
+    photo = Image.fromarray(image)
+    photo.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    return _data_uri(photo, "PNG" if max(photo.size) <= 256 else "JPEG", quality=90)
+
+
+def _data_uri(picture: Image.Image, file_format: str, **options: Any) -> str:
+    content = io.BytesIO()
+    picture.save(content, file_format, **options)
+    encoded = base64.b64encode(content.getvalue()).decode()
+    return f"data:image/{file_format.lower()};base64,{encoded}"
+
+
+def _by_position(features: Tensor) -> NDArray[np.float32]:
+    return features.detach().float().cpu().flatten(1).T.contiguous().numpy()  # (N, D)
+
+
+def _packed(array: NDArray[Any]) -> str:
+    """The bytes of an array in the order in which browsers read them, as text."""
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    return base64.b64encode(little.tobytes()).decode()

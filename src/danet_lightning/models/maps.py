@@ -1,0 +1,103 @@
+"""What an attention module tells of its map, for people who look into a network.
+
+C: channels, D: channels of queries and keys, h, w: size of the features, N = h * w positions,
+n: queries in one block.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLOCK = 512  # queries that meet all keys at once: 134 MB in float64 at N = 32768
+
+
+@dataclass(frozen=True, eq=False)
+class PositionMap:
+    """Holds the map softmax(query . key), N x N, as its queries and keys; computed in float64.
+
+    Attributes:
+        query: (D, h, w). A factor on the energies, such as 1 / sqrt(D), belongs in here.
+        key: (D, h, w).
+    """
+
+    query: Tensor
+    key: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w); position i lies in row i // w and column i % w."""
+        return self.query.shape[1], self.query.shape[2]
+
+    @cached_property
+    def log_sum(self) -> Tensor:
+        """(N,): the logarithm of the sum of exp(energy) over the keys, for each query."""
+        return self._statistics[0]
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """(N,): -sum p ln p of each row, from 0 (looks at one position) to ln N (at all alike)."""
+        return self._statistics[1]
+
+    def rows(self, positions: Tensor) -> Tensor:
+        """(n,) -> (n, N): what the positions look at, equation 1; each row sums to 1."""
+        energy = _flat(self.query)[positions] @ _flat(self.key).T
+        return (energy - self.log_sum[positions, None]).exp()
+
+    def columns(self, positions: Tensor) -> Tensor:
+        """(n,) -> (n, N): how much each position of the map looks at these."""
+        energy = _flat(self.key)[positions] @ _flat(self.query).T
+        return (energy - self.log_sum).exp()
+
+    def pooled(self, factor: int) -> "PositionMap":
+        """Average queries and keys over squares of positions; the map of these is another one."""
+        if factor == 1:
+            return self
+        return PositionMap(pool(self.query, factor), pool(self.key, factor))
+
+    @cached_property
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        key, parts = _flat(self.key).T, []
+        for query in torch.split(_flat(self.query), BLOCK):
+            energy = query @ key  # (n, N)
+            log_sum = energy.logsumexp(1)  # (n,)
+            weights = (energy - log_sum[:, None]).exp()
+            # rounding must not make of the entropy of a single position a negative one
+            parts.append((log_sum, (log_sum - (weights * energy).sum(1)).clamp(min=0)))
+        log_sums, entropies = zip(*parts, strict=True)
+        return torch.cat(log_sums), torch.cat(entropies)
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelMap:
+    """Holds the map of channels on channels.
+
+    Attributes:
+        weights: (C, C); row i is what channel i mixes, and sums to 1.
+    """
+
+    weights: Tensor
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """An attention module that tells its map; `danet attention` finds all that a network has.
+
+    It adds its attention to its input, whose shape it returns: then it is switched off by passing
+    the input on. An attribute `gamma`, if there is one, is shown as the weight of the attention.
+    """
+
+    def attention_map(self, x: Tensor) -> PositionMap | ChannelMap:
+        """Return the map by which `forward` would mix the features of one image, (1, C, h, w)."""
+
+
+def pool(features: Tensor, factor: int) -> Tensor:
+    """Average over squares: (C, h, w) -> (C, ceil(h / factor), ceil(w / factor))."""
+    return F.avg_pool2d(features[None], factor, ceil_mode=True)[0]
+
+
+def _flat(features: Tensor) -> Tensor:
+    return features.detach().cpu().double().flatten(1).T  # (D, h, w) -> (N, D)

