@@ -15,10 +15,11 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from danet_lightning.attention.observation import Observation, position_of
-from danet_lightning.attention.page import COLORS, printable, strongest_channels
+from danet_lightning.attention.page import COLORS, strongest_channels
 from danet_lightning.data.base import IGNORE, Pixels
 from danet_lightning.models.maps import ChannelMap, PositionMap
 from danet_lightning.pictures.masks import Palette, colorize
+from danet_lightning.runs.overview import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
