@@ -112,8 +112,8 @@ def _write(
         ("attention", figures.attention_figure(observation, *facts, points, config.channels)),
         ("branches", figures.branches_figure(observation, *facts)),
     ):
-        for suffix in ("png", "pdf"):
-            written[f"_{name}.{suffix}"] = figures.rendered(figure, suffix)
+        written[f"_{name}.png"] = figures.file_of(figure, "png")
+        written[f"_{name}.pdf"] = figures.file_of(figure, "pdf")
     for suffix, data in written.items():
         path = picture.target.with_name(picture.target.name + suffix)
         write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
