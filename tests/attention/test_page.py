@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,10 +187,15 @@ def test_where_all_attention_goes_to_one_position_the_rest_is_dark(
         assert tab.locator(".position .most").inner_text() == "1× 1/N and more"
 
 
-def test_a_map_too_large_for_the_page_is_pooled(browser: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize("criss_cross", [False, True])
+def test_a_map_too_large_for_the_page_is_pooled(
+    criss_cross: bool, browser: Browser, tmp_path: Path
+) -> None:
     seen = observe(segmenter(cam=False), image())
-    whole = seen.branches[0].map
-    assert isinstance(whole, PositionMap)
+    map_ = seen.branches[0].map
+    assert isinstance(map_, PositionMap)
+    whole = replace(map_, criss_cross=criss_cross)
+    seen = replace(seen, branches=[replace(seen.branches[0], map=whole)])
     each = 8 * 2 * 4  # bytes of a query and a key of 8 channels in float32
     limits = (N * each, N * each - 1, N * each / 4, 1)
     assert [pooling(whole.size, each, limit) for limit in limits] == [1, 2, 2, 12]
