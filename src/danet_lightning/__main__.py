@@ -13,6 +13,7 @@ VERBS = {
     "attention": "look into a checkpoint: what each pixel and channel of an image attends to",
     "check": "read every file of a data set, and report what is wrong with it",
     "prepare": "download, verify and unpack a data set",
+    "export": "ship a checkpoint: an ONNX file with a parity report, or a folder for the hub",
     "report": "compare runs on one page: means over seeds, curves, classes, pictures",
     "convert": "turn the authors' or MMSegmentation's weights into a checkpoint",
 }

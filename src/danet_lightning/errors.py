@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, Optional, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -43,6 +44,24 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """The end of a sentence about an unknown word: `; did you mean ...?`, or a full stop."""
     match = get_close_matches(word, known, n=1)
     return f"; did you mean {match[0]}?" if match else "."
+
+
+def require_extra(extra: str, modules: Sequence[str], purpose: str) -> None:
+    """Refuse what needs packages that are not installed, naming the extra that brings them.
+
+    Args:
+        extra: of our package.
+        modules: what is imported of it.
+        purpose: begins the message.
+
+    Raises:
+        RequestError: one of them is not there.
+    """
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise RequestError(
+            f"{purpose} needs {', '.join(missing)}, which the extra {extra} brings: "
+            f"pip install 'danet-lightning[{extra}]'"
+        )
 
 
 def checked(called: Called) -> Called:

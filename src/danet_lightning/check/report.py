@@ -154,14 +154,15 @@ def _picture(report: Report, splits: dict[str, dict[str, Any]]) -> bytes:
     for axes, split, row in zip(panels, splits, shares, strict=True):
         axes.barh(range(len(names)), row, color=colors, edgecolor="0.3", linewidth=0.6)
         axes.set_xscale("log")
-        axes.set_xlim(least / 3, 1)
+        axes.set_xlim(least / 3, 3)  # a number is beside the longest bar, too
         axes.set_xlabel("share of the labelled pixels")
         axes.set_title(f"{split}, {_count(splits[split]['images'], 'image')}", fontsize="medium")
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
         for place, share in enumerate(row):
-            if not share:
-                axes.text(least / 2.5, place, "unseen", va="center", fontsize="small", color="0.4")
+            text = f"{100 * share:.3g}%" if share else "unseen"
+            beside = 1.15 * share if share else least / 2.5
+            axes.text(beside, place, text, va="center", fontsize="small", color="0.25")
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)  # the first class above
     content = io.BytesIO()

@@ -23,6 +23,8 @@ from danet_lightning.errors import RequestError
 
 MOST_VALUES = 1_000_000  # a training of ResNet-152 with Adam has 10,000
 DEEPEST = 50
+# what travels with a network that is exported, beside a part of the configuration
+PORTABLE = ("classes", "palette", "mean", "std", "git_commit", "config_hash", "versions")
 MOMENTS = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")  # SGD, Adam(W)
 
 

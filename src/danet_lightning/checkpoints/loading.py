@@ -1,4 +1,4 @@
-"""Read a checkpoint of ours: weights and plain facts, without Hydra, without Lightning."""
+"""Read a network of ours: a checkpoint, a hub folder, an exported file. No Hydra, no Lightning."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from danet_lightning.checkpoints import hub_folder, onnx_file
 from danet_lightning.checkpoints.facts import checked
 from danet_lightning.checkpoints.rebuilding import PROTOCOL, build, build_network
 from danet_lightning.errors import RequestError
@@ -15,11 +16,15 @@ from danet_lightning.models.weights import read_file
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file and check what it says of itself; none of its parts is built.
+    """Load a checkpoint and check what it says of itself; none of its parts is built.
+
+    Args:
+        path: of a checkpoint file, or of what `export` wrote: a hub folder, a file *.onnx.
 
     Returns:
         Lightning's checkpoint, as dicts, lists, plain values and tensors;
-        `["danet_lightning"]` holds config, classes, palette, mean, std.
+        `["danet_lightning"]` holds config, classes, palette, mean, std. What is exported has
+        nothing of the training, and an ONNX file its network under `["onnx"]`.
 
     Raises:
         RequestError: the file is missing, truncated, no torch file or not one of ours; it would
@@ -27,11 +32,15 @@ def read(path: str | Path) -> dict[str, Any]:
             or sizes than in every checkpoint of ours.
     """
     path = Path(path)
+    if path.is_dir():
+        return checked(hub_folder.read(path), path)
     if not path.is_file():
         raise RequestError(
             f"ckpt_path: no file at {path.absolute()}. Training leaves best.ckpt and last.ckpt "
             "in its run folder."
         )
+    if path.suffix.lower() == ".onnx":
+        return checked(onnx_file.read(path), path)
     try:
         content = read_file(path)
     except ValueError as error:
@@ -49,7 +58,8 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:
     """Rebuild the network of a checkpoint, ready to predict.
 
     Args:
-        path: `best.ckpt` or `last.ckpt` of a run folder.
+        path: `best.ckpt` or `last.ckpt` of a run folder, or what `export` wrote: a hub folder, a
+            file *.onnx. `hf://user/name` is fetched from the Hugging Face hub.
         trusted: further packages whose classes the checkpoint may name (yours, if the run used
             a network of yours); classes outside them and danet_lightning are not touched.
 
@@ -60,6 +70,8 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:
     Raises:
         RequestError: the file cannot be used; the message says why.
     """
+    if isinstance(path, str) and path.startswith(hub_folder.SCHEME):
+        path = hub_folder.fetch(path)
     return segmenter(read(path), trusted)
 
 
@@ -78,6 +90,8 @@ def segmenter(
 
 def network(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Module:
     """Rebuild the network alone, in eval mode."""
+    if "onnx" in checkpoint:
+        return onnx_file.network(checkpoint).eval()
     facts = checkpoint["danet_lightning"]
     weights = {
         name.removeprefix("net."): value

@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from danet_lightning.checkpoints.facts import PORTABLE
 from danet_lightning.data.base import DataSet
 
 PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
@@ -47,6 +48,26 @@ def metadata(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         **{"config": own, "config_hash": config_hash(config), "seed": seed, **facts},
         **{"git_commit": git_commit(), "versions": versions()},
     }
+
+
+def portable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a checkpoint that travel with a network which is given away.
+
+    Of the configuration these are the network, the protocol and the data set, without the places
+    on this machine that they name.
+    """
+    parts = {key: _placeless(facts["config"][key]) for key in ("model", "protocol", "dataset")}
+    return {"config": parts, **{key: facts[key] for key in PORTABLE if key in facts}}
+
+
+def _placeless(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _placeless(value) for key, value in node.items() if not _is_place(value)}
+    return node
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute())
 
 
 def config_hash(plain: Mapping[str, Any]) -> str:

@@ -27,6 +27,10 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _existing_model(path: Path) -> Path:
+    return path if path.is_dir() else _existing(path)
+
+
 def _auto_or_existing(path: Path) -> Path:
     return path if str(path) == "auto" else _existing(path)
 
@@ -37,6 +41,12 @@ def _weights(path: Path) -> Path:
     return path
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len({*names}) < len(names):
+        raise ValueError("must name each output once")
+    return names
+
+
 def _list_of_one(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
@@ -44,11 +54,18 @@ def _list_of_one(value: Any) -> Any:
 
 
 Nodes = dict[str, Node]
+Recipe = dict[str, Any] | None  # what a data set brings along for training
+OpenNode = Annotated[Node, "options are added as they are named: a loss of a user takes others"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
+Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
 Point = tuple[NonNegativeInt, NonNegativeInt]  # row and column of a pixel
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
+Side = Annotated[int, Field(ge=1, le=16384)]
+Outputs = Annotated[
+    tuple[Literal["classes", "logits"], ...], Field(min_length=1), AfterValidator(_each_once)
+]
 UNIONS = (Union, UnionType)
 
 
@@ -65,12 +82,12 @@ class CommandConfig:
 class DataConfig(CommandConfig):
     """The recipe that a data set brings along, to commands that do not train."""
 
-    augmentation: dict[str, Any] | None = None
-    data: dict[str, Any] | None = None
+    augmentation: Recipe = None
+    data: Recipe = None
     batch_size: PositiveInt | None = None
-    backbone: dict[str, Any] | None = None
-    optimizer: dict[str, Any] | None = None
-    trainer: dict[str, Any] | None = None
+    backbone: Recipe = None
+    optimizer: Recipe = None
+    trainer: Recipe = None
     head_lr_factor: PositiveFloat | None = None
 
 
@@ -90,7 +107,7 @@ class TrainConfig(CommandConfig):
     trainer: Node
     optimizer: Node
     head_lr_factor: PositiveFloat
-    loss: Node
+    loss: OpenNode
     protocol: Node
     module: Node
     callbacks: Nodes
@@ -102,7 +119,7 @@ class TrainConfig(CommandConfig):
 class EvaluateConfig(DataConfig):
     """The top level of `evaluate`."""
 
-    ckpt_path: Checkpoint
+    ckpt_path: Model
     split: Literal["train", "val", "test"]
     trusted: tuple[str, ...]
     dataset: dict[str, Any]
@@ -117,7 +134,7 @@ class PredictConfig(DataConfig):
     """The top level of `predict`."""
 
     leaves_folder = False
-    ckpt_path: Checkpoint
+    ckpt_path: Model
     input: str | None
     output: str
     split: Literal["train", "val", "test"]
@@ -126,6 +143,7 @@ class PredictConfig(DataConfig):
     protocol: dict[str, Any]
     device: str
     devices: PositiveInt
+    max_side: PositiveInt | None
     opacity: Annotated[float, Field(ge=0, le=1)]
     trusted: tuple[str, ...] = ()
 
@@ -163,6 +181,25 @@ class ConvertConfig(DataConfig):
 
 
 @dataclass
+class ExportConfig(DataConfig):
+    """The top level of `export`."""
+
+    leaves_folder = False
+    ckpt_path: Model
+    output: str
+    format: Literal["onnx", "hub"]
+    dataset: dict[str, Any]
+    split: Literal["train", "val", "test"]
+    limit: NonNegativeInt | None
+    size: tuple[Side, Side]
+    outputs: Outputs
+    opset: Annotated[int, Field(ge=18, le=21)]  # what torch writes and onnxruntime 1.22 reads
+    int8: bool
+    calibration_images: PositiveInt
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass
 class CheckConfig(DataConfig):
     """The top level of `check`."""
 
@@ -176,9 +213,11 @@ class PrepareConfig(DataConfig):
     """The top level of `prepare`."""
 
     leaves_folder = False
-    dataset: Node
+    dataset: Node | None
     root: str | None
     archives: str | None
+    labels: str | None
+    background: str | None
 
 
 @dataclass
@@ -207,7 +246,7 @@ def text_keys(form: type[CommandConfig]) -> set[str]:
 def open_keys(form: type[CommandConfig]) -> set[str]:
     """Return the nodes of a command that take any key: another node may be their base."""
     hints = get_type_hints(form, include_extras=True)
-    return {key for key, hint in hints.items() if hint == dict[str, Any]}
+    return {key for key, hint in hints.items() if hint in (dict[str, Any], OpenNode)}
 
 
 def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -> set[str]:
@@ -244,7 +283,9 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
         elif field.default is MISSING:
             found[field.name] = "is missing"
     stated = dict(_against_ranges(config))
-    found |= {key: text for key, text in node_problems(config).items() if key not in stated}
+    # what a command passes over it need not import, either
+    used = {key: value for key, value in config.items() if hints.get(key) != Recipe}
+    found |= {key: text for key, text in node_problems(used).items() if key not in stated}
     found |= {key: text for key, text in stated.items() if text}
     return found | {key: text for key, text in _rules(config, form) if key not in found}
 
@@ -273,8 +314,12 @@ def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
     """The rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
+    if form is PrepareConfig and (config.get("labels") is None) == (not dataset):
+        yield "dataset", "give the one to fetch (dataset=camvid), or labels=..., your own export"
     if form in (PredictConfig, AttentionConfig) and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
+    if form is ExportConfig and config.get("format") == "hub" and config.get("int8"):
+        yield "int8", "true: a hub folder has the weights as they are; int8 is of format=onnx"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
         yield (
             "trainer.max_epochs",

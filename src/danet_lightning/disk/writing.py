@@ -98,6 +98,15 @@ def refusal(path: Path | str, error: OSError) -> str:
     return f"{path} cannot be written ({error.strerror or error}). {remedy}"
 
 
+def write_content(target: Path, content: bytes) -> None:
+    """Write a file, after which there is the old one or the whole new one.
+
+    Raises:
+        RunError: It cannot be written; the old file is still there.
+    """
+    write_atomically(target, lambda file: file.write(content))
+
+
 def write_atomically(
     target: Path, write: Callable[[BinaryIO], Any], name: str = "", suffix: str = ".part"
 ) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from danet_lightning.data.base import DataError
@@ -88,6 +87,8 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
     Raises:
         RequestError: The file is missing or damaged, has no such variable, or it is no label map.
     """
+    import scipy.io  # only where labels are MATLAB's
+
     name, *fields = variable.split(".")
     try:
         with path.open("rb") as file:
@@ -120,6 +121,8 @@ def mat_shape(path: Path, variable: str) -> tuple[int, ...] | None:
 
     A damaged file has none either; it is refused where its labels are read.
     """
+    import scipy.io
+
     try:
         with path.open("rb") as file:
             shapes = {name: shape for name, shape, _ in scipy.io.whosmat(file)}

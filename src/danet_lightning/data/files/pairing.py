@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence, Set
 from pathlib import Path, PurePath
 
-from danet_lightning.data.base import DataError, Triple
+from danet_lightning.data.base import DataError, LeftOutError, Triple
 from danet_lightning.data.files.images import CAMERA_RAW, OTHER_FORMATS, SUFFIXES
 from danet_lightning.disk.names import composed, files_below
 
@@ -16,6 +16,7 @@ def pair_by_name(
     image_suffix: str = "",
     label_suffix: str = "",
     extra_labels: bool = False,
+    extra_images: bool = False,
     remedy: str = "Add or remove them.",
 ) -> tuple[list[Triple], list[DataError]]:
     """Pair the files below two folders by their paths without suffix, in the order of the paths.
@@ -29,6 +30,7 @@ def pair_by_name(
         image_suffix: What the name of every image ends with, and its label's does not.
         label_suffix: What the name of every label ends with, and its image's does not.
         extra_labels: Whether labels may lie there that belong to images elsewhere.
+        extra_images: Whether images without a label are left out, and are no error.
         remedy: What to do about files without a partner.
 
     Returns:
@@ -45,7 +47,11 @@ def pair_by_name(
     problems += _unread(image_folder, image_suffix, lonely) if lonely else []
     label_kinds = f"*{label_suffix}{'/'.join(LABEL_SUFFIXES)}"
     folders = image_folder, label_folder
-    problems += _without_partner(image_files, label_files, folders, label_kinds, remedy)
+    unlabelled = _without_partner(image_files, label_files, folders, label_kinds, remedy)
+    if extra_images:
+        told = "unlabelled", "They are left out, by dataset.skip_unlabelled=true."
+        unlabelled = [LeftOutError(each.fact, *told, each.files) for each in unlabelled]
+    problems += unlabelled
     if not extra_labels:
         image_kinds = f"*{image_suffix}.jpg/.png/..."
         problems += _without_partner(label_files, image_files, folders[::-1], image_kinds, remedy)

@@ -1,0 +1,116 @@
+"""A network as an ONNX graph: bytes of images in, classes out.
+
+B: images, H, W: their size, K: classes.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from danet_lightning.checkpoints.onnx_file import CLASSES, INPUT, LOGITS
+from danet_lightning.errors import RequestError
+from danet_lightning.models.segmenter import Segmenter, normalize
+
+DYNAMIC = {0: "batch", 1: "height", 2: "width"}
+EXAMPLE = (2, 64, 96, 3)  # what is traced: of no size that is anybody's
+
+
+class ImageGraph(nn.Module):
+    """What is exported: normalisation, the network, and the choice of the class.
+
+    Args:
+        segmenter: Whose network it is.
+        outputs: `classes`, `logits` or both.
+    """
+
+    def __init__(self, segmenter: Segmenter, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.net = segmenter.net
+        self.mean = segmenter.mean
+        self.std = segmenter.std
+        self.outputs = tuple(outputs)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, H, W, 3) uint8 RGB -> (B, H, W) uint8 classes and (B, K, H, W) logits, as chosen."""
+        logits = self.net.predict_logits(normalize(images.permute(0, 3, 1, 2), self.mean, self.std))
+        found = {CLASSES: logits.argmax(1).to(torch.uint8), LOGITS: logits}
+        return tuple(found[name] for name in self.outputs)
+
+
+def onnx_model(
+    segmenter: Segmenter, facts: Mapping[str, Any], outputs: Sequence[str], opset: int
+) -> Any:
+    """Trace a network into an `onnx.ModelProto` that says what it is.
+
+    Args:
+        segmenter: in eval mode, on the CPU.
+        facts: what the file says of itself, see `checkpoints.metadata.portable`.
+        outputs: see `ImageGraph`.
+        opset: version of the ONNX operators.
+
+    Raises:
+        RequestError: the network does something that has no ONNX operator or that depends on the
+            values in the images.
+    """
+    import onnx
+
+    graph = ImageGraph(segmenter, outputs).eval()
+    with _silent():
+        try:
+            program = torch.onnx.export(
+                graph,
+                (torch.zeros(EXAMPLE, dtype=torch.uint8),),
+                input_names=[INPUT],
+                output_names=list(outputs),
+                dynamic_shapes=(DYNAMIC,),
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+        except Exception as error:  # of torch.export or of its conversion; the first says why
+            name = type(segmenter.net).__name__
+            raise RequestError(
+                f"ckpt_path: {name} cannot be exported: {_first_reason(error)} Replace that "
+                "operation by one with the same result, or ship the network with format=hub."
+            ) from error
+    assert program is not None  # so it is with dynamo
+    model = program.model_proto
+    _forget_sources(model)
+    told = {**facts, "protocol": segmenter.protocol.describe()}
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in told.items()})
+    return model
+
+
+def _forget_sources(model: Any) -> None:
+    """Remove what torch notes of the lines of code on this machine, a third of a small file."""
+    for graph in (model.graph, *model.functions):
+        parts = [graph, *graph.node, *graph.value_info]
+        parts += [*graph.input, *graph.output] if graph is model.graph else []
+        for part in parts:
+            del part.metadata_props[:]
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep back what the exporter logs of its own steps; what fails is raised."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _first_reason(error: BaseException) -> str:
+    """The first sentence of what went wrong at the bottom of it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{lines[0][:300].rstrip('.')}."

@@ -1,0 +1,81 @@
+"""A folder for the Hugging Face hub: weights without pickle, their facts, a model card."""
+
+import json
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from danet_lightning.checkpoints.hub_folder import CONFIG, WEIGHTS
+from danet_lightning.disk.writing import write_atomically, write_content
+from danet_lightning.errors import RequestError
+from danet_lightning.export.images import Images, measured
+from danet_lightning.export.model_card import PICTURES, model_card
+from danet_lightning.models.segmenter import Segmenter
+from danet_lightning.pictures.masks import contact_sheet, strip
+
+SHOWN = 4  # pictures on the card
+
+
+def refuse_existing(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        RequestError: it does, or it is no folder.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise RequestError(f"output: {folder.absolute()} exists; choose another name or remove it.")
+
+
+def write(
+    folder: Path, segmenter: Segmenter, facts: Mapping[str, Any], images: Images | None
+) -> None:
+    """Write the folder: what `load` needs, and what people want to know.
+
+    Args:
+        folder: a new one.
+        segmenter: what is shipped.
+        facts: what it says of itself, see `checkpoints.metadata.portable`.
+        images: to measure and to show it on.
+
+    Raises:
+        RequestError: the network's state is more than tensors.
+    """
+    from safetensors.torch import save
+
+    state = segmenter.net.state_dict()
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise RequestError(
+            f"ckpt_path: {', '.join(others)} of its network is no tensor, and safetensors holds "
+            "tensors alone. Keep it in buffers."
+        )
+    # copies: a file has no layout channels_last, and two names of one tensor are two tensors
+    weights = save({name: tensor.clone().contiguous() for name, tensor in state.items()})
+    found = measured({"": segmenter}, images) if images else None
+    config = json.dumps(facts, indent=1, allow_nan=False) + "\n"
+    files = {WEIGHTS: weights, CONFIG: config.encode()}
+    files["README.md"] = model_card(facts, found, sum(map(Tensor.numel, state.values()))).encode()
+    for name, content in files.items():
+        write_content(folder / name, content)
+    if images:
+        sheet = _pictures(segmenter, images)
+        write_atomically(folder / PICTURES, lambda file: sheet.save(file, "PNG"))
+    print(f"written     {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    if found:
+        scores = found["networks"][""]
+        print(f"mIoU        {scores['miou']:.4f} on {found['images']} images of {found['split']}")
+    print("before you upload it: fill in the licence in README.md")
+
+
+def _pictures(segmenter: Segmenter, images: Images) -> Image.Image:
+    panels = []
+    for sample in islice(images, SHOWN):
+        image = sample["image"].numpy().transpose(1, 2, 0)  # (H, W, 3)
+        found = segmenter.segment(image).numpy()
+        label = sample["mask"].numpy()
+        panels.append(strip(image, label, found, segmenter.palette, segmenter.classes))
+    return contact_sheet(panels, f"{len(panels)} images: image, label, prediction, errors")

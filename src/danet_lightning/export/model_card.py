@@ -1,0 +1,106 @@
+"""The README.md of a hub folder: what the network is, how well it does, how to load it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+PICTURES = "predictions.png"
+CARD = """\
+---
+license: unknown # fill in: the licence of these weights, which depends on the data as well
+library_name: danet-lightning
+pipeline_tag: image-segmentation
+tags:
+- semantic-segmentation
+- {dataset_tag}
+---
+
+# {network} on {dataset}
+
+A network for semantic segmentation with {parameters:.1f} million parameters, trained with
+danet_lightning on {dataset}. It tells {count} classes apart: {classes}.
+
+## How to load it
+
+```python
+from danet_lightning import load  # pip install 'danet-lightning[hub]'
+
+segmenter = load("hf://user/name")  # or this folder
+ids = segmenter.segment(image)  # (H, W, 3) uint8 RGB -> (H, W) class ids
+names, colors = segmenter.classes, segmenter.palette
+```
+
+## Result
+
+{result}
+
+## Data
+
+{data}
+
+## Licence
+
+Fill in the licence of these weights here and in the first lines of this file.
+
+## Origin
+
+Commit of the code: {commit}. Versions: {versions}. Everything that the network needs is in
+`config.json` and `model.safetensors`; nothing in this folder is pickled.
+"""
+
+
+def model_card(facts: Mapping[str, Any], found: Mapping[str, Any] | None, tensors: int) -> str:
+    """Write the card.
+
+    Args:
+        facts: of the network, see `checkpoints.metadata.portable`.
+        found: what was measured, see `export.images.measured`; None: nothing.
+        tensors: how many numbers the network holds.
+    """
+    config = facts["config"]
+    dataset = _last(config["dataset"]["_target_"])
+    versions = facts.get("versions", {})
+    return CARD.format(
+        network=_last(config["model"]["_target_"]),
+        dataset=dataset,
+        dataset_tag=dataset.lower(),
+        parameters=tensors / 1e6,
+        count=len(facts["classes"]),
+        classes=", ".join(map(_plain, facts["classes"])),
+        result=_result(found),
+        data=_data(found, dataset),
+        commit=facts.get("git_commit") or "not known",
+        versions=", ".join(f"{name} {number}" for name, number in versions.items()) or "not known",
+    )
+
+
+def _result(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "Not measured when this folder was written (`limit=0`)."
+    scores = found["networks"][""]
+    protocol = ", ".join(
+        f"{key} {value}" for key, value in found["protocol"].items() if value is not None
+    ).removeprefix("name ")
+    rows = [
+        ("mIoU", "miou"), ("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy")
+    ]  # fmt: skip
+    lines = ["| | |", "| --- | --- |", *(f"| {name} | {scores[key]:.4f} |" for name, key in rows)]
+    lines += [
+        f"| images | {found['images']} of {found['images_of_split']} of {found['split']} |",
+        f"| protocol | {_plain(protocol)} |",
+    ]
+    return "\n".join([*lines, "", f"![image, label, prediction]({PICTURES})"])
+
+
+def _data(found: Mapping[str, Any] | None, dataset: str) -> str:
+    if found is None:
+        return f"{dataset}."
+    return f"{dataset}; labels: {_plain(found['label_source'])}."
+
+
+def _last(target: str) -> str:
+    return target.rpartition(".")[2]
+
+
+def _plain(text: Any) -> str:
+    """A text without the signs that Markdown and HTML would take for their own."""
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in str(text))

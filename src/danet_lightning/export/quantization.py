@@ -1,0 +1,52 @@
+"""Convolutions in 8 bits, with ranges taken from images."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from danet_lightning.checkpoints.onnx_file import INPUT
+from danet_lightning.disk.progress import bar
+from danet_lightning.export.images import Images
+
+
+def quantized(model: Any, images: Images) -> bytes:
+    """Return an `onnx.ModelProto` with its convolutions in int8: static QDQ, weights per channel.
+
+    Everything else, the attention and the classifiers' resizing, stays in float32.
+
+    Args:
+        model: of `onnx_model`.
+        images: from which the ranges of the activations are taken, each at its own size.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self, samples: Iterator[Any]) -> None:
+            self.samples = samples
+
+        def get_next(self) -> Any:
+            sample = next(self.samples, None)
+            if sample is None:
+                return None
+            return {INPUT: sample["image"].permute(1, 2, 0)[None].contiguous().numpy()}
+
+    logging.disable(logging.WARNING)  # it advises what the exporter has done already
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            bar(images, desc="calibrate", unit="image") as progress,
+        ):
+            target = Path(folder, "int8.onnx")
+            quantize_static(
+                model,
+                target,
+                Reader(iter(progress)),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+            )
+            return target.read_bytes()
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,60 @@
+"""Export a checkpoint: read it, find images to measure on, write the file or the folder."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from danet_lightning.checkpoints import loading
+from danet_lightning.checkpoints.metadata import portable
+from danet_lightning.checkpoints.onnx_file import MODULES
+from danet_lightning.config.building import DATASET, build_over, request_errors
+from danet_lightning.data.base import DataSet
+from danet_lightning.disk.names import expanded
+from danet_lightning.errors import RequestError, require_extra
+from danet_lightning.export import hub, onnx_files
+from danet_lightning.export.images import Images
+from danet_lightning.export.onnx_files import Options
+
+
+def export(config: DictConfig, run_dir: Path) -> None:
+    """Write what `config.format` says; nothing is written where it does not do as PyTorch does.
+
+    Raises:
+        RequestError: the checkpoint, the output or the data cannot be used.
+        RunError: the exported network answers otherwise than PyTorch.
+    """
+    output = expanded(config.output)
+    if config.format == "hub":
+        require_extra("hub", ["safetensors"], "format=hub")
+        hub.refuse_existing(output)
+    else:
+        require_extra("export", [*MODULES, "onnxscript"], "format=onnx")
+        files = onnx_files.planned(output, config.int8)
+    content = loading.read(config.ckpt_path)
+    if "onnx" in content:
+        raise RequestError(f"ckpt_path: {config.ckpt_path} is exported already; give a checkpoint.")
+    own = content["danet_lightning"]
+    with request_errors():
+        segmenter = loading.segmenter(content, config.trusted)
+        images = calibration = None
+        if config.limit != 0:
+            images = Images(_dataset(config, own), config.split, config.limit)
+        if config.int8:
+            calibration = Images(_dataset(config, own), "train", config.calibration_images)
+    if config.format == "hub":
+        hub.write(output, segmenter, portable(own), images)
+    else:
+        options = Options(tuple(config.size), tuple(config.outputs), config.opset)
+        onnx_files.write(files, segmenter, portable(own), options, images, calibration)
+
+
+def _dataset(config: DictConfig, facts: dict[str, Any]) -> DataSet:
+    own = facts["config"]["dataset"]
+    dataset: DataSet = build_over(own, config.dataset, DATASET, config.trusted)
+    if list(dataset.classes) != facts["classes"]:
+        raise RequestError(
+            f"dataset: its classes {list(dataset.classes)} are not the checkpoint's "
+            f"{facts['classes']}; measure on the data set it was trained on, or not: limit=0."
+        )
+    return dataset

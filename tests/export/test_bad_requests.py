@@ -1,0 +1,214 @@
+"""What cannot be exported, and files of strangers: one sentence, and nothing else happens."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx as library
+import pytest
+import torch
+from commands import danet
+from onnx import TensorProto, helper
+
+from danet_lightning import load
+from danet_lightning.errors import RequestError
+from danet_lightning.export.parity import logits, scenes
+
+TRUSTED = ["small_net"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["output=best.ckpt"], "does not end in .onnx"),
+        (["output=there.onnx"], "there.onnx exists"),
+        (["output=new.onnx", "int8=true"], "new.int8.onnx exists"),
+        (["output=.", "format=hub"], "exists; choose another name"),
+        (["output=n.onnx", "opset=7"], "opset: 7: must be greater than or equal to 18"),
+        (["output=n.onnx", "outputs=[masks]"], "must be 'classes' or 'logits'"),
+        (["output=n.onnx", "outputs=[logits,logits]"], "must name each output once"),
+        (["output=n.onnx", "format=voc"], "must be 'onnx' or 'hub'"),
+        (["output=h", "format=hub", "int8=true"], "int8 is of format=onnx"),
+        (["output=n.onnx", "ckpt_path=no.ckpt"], 'ckpt_path: "no.ckpt": no such file'),
+        (["output=n.onnx", "calibration_images=0"], "calibration_images: 0"),
+        (["output=n.onnx", "dataset=folder", "dataset.root=.", "dataset.classes=[a,b]"], "limit=0"),
+    ],
+)
+def test_a_wrong_request_is_told(checkpoint: Path, arguments: list[str], told: str) -> None:
+    folder = checkpoint.parent
+    for name in ("there.onnx", "new.int8.onnx"):
+        (folder / name).touch()
+    before = sorted(folder.rglob("*"))
+    done = danet("export", "ckpt_path=best.ckpt", "trusted=[small_net]", *arguments, cwd=folder)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["onnx", "hub"])
+def test_a_missing_extra_is_named(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnxruntime", "safetensors"):
+        monkeypatch.setitem(sys.modules, name, None)
+    path = tmp_path / "net.onnx"
+    path.touch()
+    extra = {"onnx": "export", "hub": "hub"}[kind]
+    with pytest.raises(RequestError, match=rf"pip install 'danet-lightning\[{extra}\]'"):
+        load(path if kind == "onnx" else folder_with(tmp_path))
+
+
+def folder_with(folder: Path) -> Path:
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
+    return folder
+
+
+Change = Callable[[library.ModelProto], None]
+
+
+def outside(model: library.ModelProto) -> None:
+    """Let a weight be what stands in a file of the machine."""
+    tensor = model.graph.initializer[0]
+    library.external_data_helper.set_external_data(tensor, "/etc/passwd")
+    tensor.ClearField("raw_data")
+
+
+def outside_in_a_branch(model: library.ModelProto) -> None:
+    """The same in a constant of a subgraph."""
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[4], raw_data=b"")
+    library.external_data_helper.set_external_data(tensor, "secrets")
+    tensor.data_location = TensorProto.EXTERNAL
+    constant = helper.make_node("Constant", [], ["c"], value=tensor)
+    branch = helper.make_graph([constant], "b", [], [helper.make_empty_tensor_value_info("c")])
+    model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=branch))
+
+
+def told_of(key: str, value: str) -> Change:
+    def change(model: library.ModelProto) -> None:
+        next(each for each in model.metadata_props if each.key == key).value = value
+
+    return change
+
+
+def forgotten(model: library.ModelProto) -> None:
+    del model.metadata_props[:]
+
+
+def own_operator(model: library.ModelProto) -> None:
+    model.graph.node[0].domain = "evil"
+    model.opset_import.append(helper.make_opsetid("evil", 1))
+
+
+def fewer_classes(model: library.ModelProto) -> None:
+    for key, value in (("classes", '["a","b"]'), ("palette", "[[0,0,0],[1,1,1]]")):
+        told_of(key, value)(model)
+    config = next(each for each in model.metadata_props if each.key == "config")
+    facts = json.loads(config.value)
+    del facts["model"]["num_classes"]
+    config.value = json.dumps(facts)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (outside, "wants to read other files"),
+        (outside_in_a_branch, "wants to read other files"),
+        (forgotten, "was not written by danet export"),
+        (told_of("config", "{" * 9), "no JSON"),
+        (told_of("config", "[" * 100_000), "no JSON"),
+        (told_of("palette", "[]"), "0 colors for 11 classes"),
+        (told_of("mean", "[1e999, 1, 1]"), "mean"),
+        (told_of("classes", '["${oc.env:HOME}"]'), "colors for 1 classes"),
+        (own_operator, "onnxruntime cannot run"),
+        (fewer_classes, "which are no logits of 2 classes"),
+    ],
+)
+def test_a_file_of_a_stranger_is_refused(
+    onnx: Path, tmp_path: Path, change: Change, told: str
+) -> None:
+    model = library.load(onnx)
+    change(model)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(RequestError) as refused:
+        load(path).segment(torch.zeros(8, 8, 3, dtype=torch.uint8))
+    assert told in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+def test_a_protocol_of_a_stranger_is_not_called(onnx: Path, tmp_path: Path) -> None:
+    model = library.load(onnx)
+    config = next(each for each in model.metadata_props if each.key == "config")
+    facts = json.loads(config.value)
+    facts["protocol"] = {"_target_": "os.mkdir", "path": str(tmp_path / "made")}
+    config.value = json.dumps(facts)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(RequestError, match=r"wants to call os\.mkdir as its protocol"):
+        load(tmp_path / "net.onnx")
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.999])
+def test_a_truncated_file_is_refused(onnx: Path, tmp_path: Path, share: float) -> None:
+    content = onnx.read_bytes()
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(RequestError, match=r"net\.onnx cannot be used|cannot run this file"):
+        load(path)
+
+
+def cut(folder: Path) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-5])
+
+
+def pickled(folder: Path) -> None:
+    torch.save({"weight": torch.zeros(1)}, folder / "model.safetensors")
+
+
+def calling(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["config"]["model"]["_target_"] = "os.mkdir"
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def huge(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["config"]["model"]["channels"] = 80_000
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (cut, "model.safetensors is truncated or damaged"),
+        (pickled, "model.safetensors is truncated or damaged"),
+        (calling, "wants to call os.mkdir as its model"),
+        (huge, "do not belong together"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json is truncated"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "no checkpoint"),
+        (lambda folder: (folder / "config.json").write_text("[" * 99_999), "config.json is trunc"),
+        (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
+    ],
+)
+def test_a_folder_of_a_stranger_is_refused(
+    hub: Path, tmp_path: Path, change: Callable[[Path], None], told: str
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((hub / name).read_bytes())
+    change(tmp_path)
+    with pytest.raises(RequestError) as refused:
+        load(tmp_path, TRUSTED)
+    assert told in str(refused.value)
+
+
+def test_a_size_that_no_network_takes_is_told(checkpoint: Path) -> None:
+    with pytest.raises(RequestError, match="size: PyTorch's network cannot take 1 x 1 x 2 pixels"):
+        logits(load(checkpoint, TRUSTED), scenes(1, 1, 2))
+
+
+def test_what_is_exported_already_is_told(onnx: Path) -> None:
+    done = danet("export", "ckpt_path=net.onnx", "output=again.onnx", "limit=0", cwd=onnx.parent)
+    assert (done.returncode, "is exported already" in done.stderr) == (2, True), done.stderr
