@@ -58,9 +58,9 @@ def attention(config: DictConfig, run_dir: Path) -> None:
             continue
         _require_points(config.points, picture, image)
         try:
-            observation = observe(segmenter, image, label, config.max_pixels)
+            observation = observe(segmenter, image, label, config.max_side)
         except torch.OutOfMemoryError:
-            skipped.append(f"{picture.name} does not fit into memory; try a smaller max_pixels")
+            skipped.append(f"{picture.name} does not fit into memory; try a smaller max_side")
             continue
         _require_channels(config.channels, observation)
         _write(observation, picture, segmenter, config)
