@@ -153,7 +153,7 @@ class AttentionConfig(DataConfig):
     """The top level of `attention`."""
 
     leaves_folder = False
-    ckpt_path: Checkpoint
+    ckpt_path: Model
     input: str | None
     output: str
     split: Literal["train", "val", "test"]
@@ -161,7 +161,7 @@ class AttentionConfig(DataConfig):
     count: PositiveInt | None
     points: tuple[Point, ...] | None
     channels: tuple[NonNegativeInt, ...] | None
-    max_pixels: PositiveInt
+    max_side: PositiveInt | None
     page_megabytes: PositiveFloat
     device: str
     trusted: tuple[str, ...] = ()
