@@ -15,7 +15,7 @@ from danet_lightning.errors import RequestError
 from danet_lightning.export.images import Images, measured
 from danet_lightning.export.model_card import PICTURES, model_card
 from danet_lightning.models.segmenter import Segmenter
-from danet_lightning.pictures.masks import contact_sheet, triptych
+from danet_lightning.pictures.masks import contact_sheet, strip
 
 SHOWN = 4  # pictures on the card
 
@@ -77,5 +77,5 @@ def _pictures(segmenter: Segmenter, images: Images) -> Image.Image:
         image = sample["image"].numpy().transpose(1, 2, 0)  # (H, W, 3)
         found = segmenter.segment(image).numpy()
         label = sample["mask"].numpy()
-        panels.append(triptych(image, label, found, segmenter.palette, segmenter.classes))
+        panels.append(strip(image, label, found, segmenter.palette, segmenter.classes))
     return contact_sheet(panels)
