@@ -21,6 +21,7 @@ FORMS = {
     "predict": schema.PredictConfig,
     "convert": schema.ConvertConfig,
     "check": schema.CheckConfig,
+    "export": schema.ExportConfig,
     "prepare": schema.PrepareConfig,
 }
 COMMAND = re.compile(  # "$ " introduces an example of a wrong one
