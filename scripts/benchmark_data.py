@@ -29,8 +29,8 @@ from danet_lightning.data.base import DataSet, Pairs, Pixels, Source
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.files.cache import cached
 from danet_lightning.data.files.source import FileSource
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.data.samples.dataset import SegmentationDataset
-from danet_lightning.data.samples.loader import cores
 from danet_lightning.data.samples.transforms import Augmentation
 from danet_lightning.disk.writing import write_atomically
 

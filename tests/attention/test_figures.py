@@ -45,13 +45,21 @@ def test_a_map_is_painted_over_the_grey_image_on_one_scale_for_all_points(
     points = [(0, 0), (40, 90)]
     figure = attention_figure(seen, CLASSES, PALETTE, points, [])
     rows = naive(segmenter(), image())[0].numpy()[[0, 5 * 12 + 11]]
-    most = max(np.quantile(row, 0.99) for row in rows)
+    most = max(np.quantile(row, 0.99, method="nearest") for row in rows)
     assert figure.axes[-1].get_ylim()[1] == pytest.approx(96 * most, rel=1e-3)
     grey = np.rint(image() @ [0.299, 0.587, 0.114])[..., None]
     for axes, row in zip(figure.axes[1:3], rows, strict=True):
         share = np.sqrt(np.minimum(1, row / most)).reshape(8, 12).repeat(8, 0).repeat(8, 1)
         expected = 0.8 * color_ramp()[np.rint(share * 255).astype(int)] + 0.2 * grey
         assert np.abs(axes.images[0].get_array() - expected).max() < 5  # a step of the ramp
+
+
+def test_where_all_attention_goes_to_one_position_the_rest_is_dark() -> None:
+    seg = segmenter()
+    with torch.no_grad():
+        seg.net.position_attention.query.weight.mul_(1e4)
+    figure = attention_figure(observe(seg, image()), CLASSES, PALETTE, [(0, 0)], [])
+    assert figure.axes[-1].get_ylim() == (0, 1)
 
 
 def test_text_is_vector_text_and_files_are_the_same_each_time(seen: Observation) -> None:

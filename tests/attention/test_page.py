@@ -59,6 +59,7 @@ def painted(tab: Page, selector: str) -> np.ndarray:
 def shade(values: np.ndarray, percentile: float = 99) -> np.ndarray:
     """The places in the ramp for values, clipped and on a square-root scale."""
     most = np.sort(values, axis=None)[round((values.size - 1) * percentile / 100)]
+    most = max(most, 1 / values.shape[-1])
     return np.rint(255 * np.sqrt(np.minimum(1, values / most)))
 
 
@@ -171,6 +172,19 @@ def test_no_name_becomes_a_part_of_the_page(browser: Browser, tmp_path: Path) ->
         assert tab.title() == rf"Attention in {evil[1]}\udcfc.jpg"
         assert events == [path.as_uri()]
     assert printable(evil[2]) == r"a\x00\x1b[2J\u202e$x$"
+
+
+def test_where_all_attention_goes_to_one_position_the_rest_is_dark(
+    browser: Browser, tmp_path: Path
+) -> None:
+    seg = segmenter(cam=False)
+    with torch.no_grad():
+        seg.net.position_attention.query.weight.mul_(1e4)
+    path = tmp_path / "a.html"
+    path.write_text(page(observe(seg, image()), "a", CLASSES, PALETTE, (0, 0)), encoding="utf-8")
+    with opened(browser, path) as (tab, _):
+        assert (painted(tab, ".position .heat") > 0).sum() == 1
+        assert tab.locator(".position .most").inner_text() == "1× 1/N and more"
 
 
 def test_a_map_too_large_for_the_page_is_pooled(browser: Browser, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_full_disk_is_told_and_leaves_the_old_file(tmp_path):
     "file",
     [
         *("config.yaml.part", "metrics.csv.part", "predictions.png.part", "curves.png.part"),
-        *("last.ckpt.part", "best.ckpt.part", "results.json.part"),
+        *("last.ckpt.part", "best.ckpt.part", "results.json.part", "confusion.png.part"),
         *(".hydra/config.yaml", ".hydra/resolved.yaml"),
     ],
 )

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from danet_lightning.data.camvid import CamVid
+from danet_lightning.data.scenes import Scenes
+from danet_lightning.pictures.color_vision import color_distances, look_alike
 from danet_lightning.pictures.confusion import (
     class_bars,
     confusion_figure,
@@ -14,7 +17,13 @@ from danet_lightning.pictures.confusion import (
     worst_confusions,
 )
 from danet_lightning.pictures.curves import curves
-from danet_lightning.pictures.masks import colorize, contact_sheet, overlay, strip
+from danet_lightning.pictures.masks import (
+    colorize,
+    contact_sheet,
+    explained_overlay,
+    overlay,
+    strip,
+)
 
 PALETTE = [[70, 130, 180], [128, 64, 128], [220, 20, 60]]
 CLASSES = ["sky", "road", "person"]
@@ -56,6 +65,39 @@ def test_overlay_refuses_what_does_not_fit() -> None:
 
 def colors_of(picture: Image.Image) -> set[tuple[int, ...]]:
     return {color for _, color in picture.getcolors(picture.width * picture.height)}
+
+
+def test_distances_as_deuteranopes_see_them() -> None:
+    """Greys keep their distance in lightness; L* of grey 119 is 50 in every table."""
+    greys = color_distances([(0, 0, 0), (119, 119, 119), (255, 255, 255)])
+    np.testing.assert_allclose(greys, [[0, 50, 100], [50, 0, 50], [100, 50, 0]], atol=0.1)
+    for dataset, one, other in [
+        (Scenes(1, 1, 1, (64, 128)), "vegetation", "person"),
+        (CamVid("nowhere"), "building", "pedestrian"),
+    ]:  # measured by a color-blind reader's tool
+        pair = [dataset.palette[dataset.classes.index(name)] for name in (one, other)]
+        assert color_distances(pair)[0, 1] == pytest.approx(6, abs=1)
+
+
+def test_classes_that_look_alike_have_outlines_and_numbers() -> None:
+    palette = [*PALETTE, (107, 142, 35)]  # vegetation and person
+    classes = [*CLASSES, "vegetation"]
+    assert look_alike(palette, [0, 2, 3, 255]) == {2, 3}
+    assert look_alike(palette, [0, 1, 2, 255]) == set()
+    mask = np.zeros((100, 300), np.uint8)
+    mask[:, 100:200], mask[:, 200:] = 2, 3
+    image = np.full((100, 300, 3), 255, np.uint8)
+    drawn = np.asarray(explained_overlay(image, mask, palette, classes, opacity=1))
+    assert (drawn[:100, :100] == palette[0]).all()
+    edge = drawn[10:90, [100, 199, 200, 299]]
+    assert (edge == 40).all()
+    for left in (100, 200):  # white letters in the middle
+        assert (drawn[45:55, left + 40 : left + 60] == 255).all(-1).any()
+    plain = np.asarray(explained_overlay(image, mask % 3, palette, classes, opacity=1))
+    np.testing.assert_array_equal(plain[:100, :300], overlay(image, mask % 3, palette, 1))
+    assert {tuple(color) for color in palette[:3:2]} <= {
+        tuple(color) for color in plain[100:].reshape(-1, 3)
+    }
 
 
 def test_strip_shows_the_four_side_by_side() -> None:
@@ -127,13 +169,16 @@ def test_strip_refuses_different_sizes() -> None:
 def test_contact_sheet() -> None:
     colors = ["red", "green", "blue"]
     pictures = [Image.new("RGB", (10 + 5 * n, 20), color) for n, color in enumerate(colors)]
-    sheet = contact_sheet(pictures, columns=2)
-    assert sheet.size == (40, 40)
-    places = {(0, 0): "red", (20, 0): "green", (0, 20): "blue", (20, 20): "white", (15, 0): "white"}
-    for place, color in places.items():
-        assert sheet.getpixel(place) == Image.new("RGB", (1, 1), color).getpixel((0, 0))
-    with pytest.raises(ValueError, match="0 pictures"):
-        contact_sheet([])
+    sheet = contact_sheet(pictures, "step 12, epoch 3: mIoU 0.4567")
+    assert sheet.width > 200  # the title is whole
+    top = sheet.height - 60
+    for number, color in enumerate(colors):
+        for x, wanted in ((0, color), (9 + 5 * number, color), (10 + 5 * number, "white")):
+            found = sheet.getpixel((x, top + 20 * number + 10))
+            assert found == Image.new("RGB", (1, 1), wanted).getpixel((0, 0))
+    assert (np.asarray(sheet)[:top] == 40).any()
+    with pytest.raises(ValueError, match="there is no picture"):
+        contact_sheet([], "")
 
 
 HEADER = "epoch,lr/backbone,step,train/loss,val/miou\n"

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.evaluate.protocols import MultiView
 from danet_lightning.models.segmenter import Segmenter
+from danet_lightning.predict import duration
 from danet_lightning.predict import run as command
 from danet_lightning.predict.plan import jobs_of, plan
 from danet_lightning.predict.writing import choose_device, predict_images, prepare_output
@@ -25,7 +27,7 @@ class StrongestColor(torch.nn.Module):
 
 
 def strongest(net: torch.nn.Module | None = None) -> Segmenter:
-    classes, palette = ("red", "green", "blue"), ([255, 0, 0], [10, 200, 30], [0, 0, 201])
+    classes, palette = ("red", "green", "blue"), ([255, 0, 0], [10, 230, 200], [0, 0, 201])
     net = net or StrongestColor()
     return Segmenter(net, classes, palette, (0.0,) * 3, (1.0,) * 3, MultiView())
 
@@ -47,17 +49,17 @@ def relative(folder: Path) -> set[str]:
 def test_index_png_and_overlay(tmp_path: Path) -> None:
     pixels = draw(tmp_path / "ein Bild ä.png")
     (job,) = plan(str(tmp_path / "ein Bild ä.png"), str(tmp_path / "out"))[0]
-    assert predict_images(strongest(), [job], CPU, opacity=0.25) == ([], 0)
+    assert predict_images(strongest(), [job], CPU, opacity=0.25) == ([], 0, 0)
 
     with Image.open(tmp_path / "out" / "ein Bild ä.png") as mask:
         assert (mask.mode, mask.size) == ("P", (7, 5))
         np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1))
         palette = mask.getpalette()
-    assert palette[:9] == [255, 0, 0, 10, 200, 30, 0, 0, 201]
+    assert palette[:9] == [255, 0, 0, 10, 230, 200, 0, 0, 201]
     assert palette[9:] == [0] * (768 - 9)
 
     with Image.open(tmp_path / "out" / "ein Bild ä_overlay.png") as picture:
-        drawn = np.asarray(picture)
+        drawn = np.asarray(picture)[:5, :7]  # above and beside is the legend
     colors = np.array(strongest().palette)[pixels.argmax(-1)]
     np.testing.assert_array_equal(drawn, np.rint(0.75 * pixels + 0.25 * colors))
 
@@ -72,7 +74,7 @@ def test_predictions_have_the_size_that_a_viewer_shows(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1).T[:, ::-1])
         assert not mask.getexif()  # or a viewer would turn it once more
     with Image.open(tmp_path / "out" / "a_overlay.png") as drawn:
-        assert drawn.size == (5, 7)
+        assert drawn.height > 7
 
 
 def test_pixels_of_a_data_set_are_predicted_as_they_are_stored(tmp_path: Path) -> None:
@@ -83,11 +85,11 @@ def test_pixels_of_a_data_set_are_predicted_as_they_are_stored(tmp_path: Path) -
     for name in ("a.png", "b.tif"):
         Image.fromarray(pixels).save(tmp_path / "in" / name, exif=exif)
     jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
-    assert predict_images(strongest(), jobs, CPU, upright=False) == ([], 2)
+    assert predict_images(strongest(), jobs, CPU, upright=False) == ([], 2, 0)
     for job in jobs:
         with Image.open(job.mask) as mask:
             np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1))
-    assert predict_images(strongest(), jobs, CPU) == ([], 2)
+    assert predict_images(strongest(), jobs, CPU) == ([], 2, 0)
     with Image.open(jobs[0].mask) as mask:
         assert mask.size == (5, 7)
 
@@ -104,7 +106,7 @@ def test_images_that_are_not_read_are_named_and_take_no_names(tmp_path: Path) ->
     (tmp_path / "in" / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     jobs, others = plan(str(tmp_path / "in"), str(tmp_path / "out"))
     assert others == {".txt": 1, ".db": 1}
-    skipped, _ = predict_images(strongest(), jobs, CPU)
+    skipped, _, _ = predict_images(strongest(), jobs, CPU)
     assert relative(tmp_path / "out") == {
         "a.png", "a_overlay.png", "none.png", "none_overlay.png",
     }  # fmt: skip
@@ -118,7 +120,7 @@ def test_a_name_too_long_for_its_prediction_is_told_and_the_rest_goes_on(tmp_pat
     for name in ("b.png", f"{250 * 'a'}.png"):
         draw(tmp_path / "in" / name)
     jobs, _ = plan(str(tmp_path / "in"), str(tmp_path / "out"))
-    (message,), _ = predict_images(strongest(), jobs, CPU)
+    (message,), _, _ = predict_images(strongest(), jobs, CPU)
     assert message.endswith(
         "has so long a name that its prediction cannot have it; rename the image"
     )
@@ -138,7 +140,9 @@ def test_names_that_are_no_utf_8_are_kept(tmp_path: Path) -> None:
 def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     (tmp_path / "b.png").symlink_to("b.png")
-    (message,), _ = predict_images(strongest(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU)
+    (message,), _, _ = predict_images(
+        strongest(), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU
+    )
     assert "b.png cannot be read as an image: Too many levels of symbolic links" in message
 
 
@@ -161,7 +165,7 @@ def test_unreadable_images_are_named_and_the_rest_goes_on(
     content = (tmp_path / "in" / "3.png").read_bytes()
     (tmp_path / "in" / "3.png").write_bytes(content[: len(content) // 2])
     jobs = plan(str(tmp_path / "in"), str(tmp_path / "out"))[0]
-    skipped, _ = predict_images(strongest(), jobs, CPU)
+    skipped, _, _ = predict_images(strongest(), jobs, CPU)
     assert relative(tmp_path / "out") == {"2.png", "2_overlay.png", "4.png", "4_overlay.png"}
     assert [message.split(" cannot")[0] for message in skipped] == [
         str(tmp_path / "in" / "1.png"),
@@ -181,7 +185,7 @@ def test_an_image_too_large_for_the_device_is_skipped(
             raise torch.OutOfMemoryError
 
     draw(tmp_path / "a.png")
-    (message,), _ = predict_images(
+    (message,), _, _ = predict_images(
         strongest(Full()), plan(str(tmp_path), str(tmp_path / "out"))[0], CPU
     )
     assert "a.png of 7 x 5 pixels does not fit into the memory of cpu" in message
@@ -230,6 +234,100 @@ def test_earlier_predictions_inside_the_input_are_not_read(tmp_path: Path) -> No
         jobs = plan(str(tmp_path), str(tmp_path / "predictions"))[0]
         assert [job.image.name for job in jobs] == ["a.png"]
         predict_images(strongest(), jobs, CPU)
+
+
+def test_masks_and_predictions_of_photos_are_not_segmented_again(tmp_path: Path) -> None:
+    """Under any layout of folders; a photo of few colors without a namesake stays one."""
+    mask = Image.fromarray(np.eye(20, dtype=np.uint8))
+    for photo in ("images/a.jpg", "b.png", "x/c.png", "y/c.png"):
+        draw(tmp_path / photo, height=20, width=20)
+    for name in ("masks/a.png", "b_mask.png", "b2.png", "a b.png", "alone.bmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        mask.save(tmp_path / name)
+    mask.convert("RGB").save(tmp_path / "masks" / "b.tif")
+    Image.fromarray(np.eye(20, dtype=np.uint16)).save(tmp_path / "b-16.png")
+    expected = {"a.jpg", "b.png", "c.png", "b2.png", "alone.bmp"}
+    for output in ("one", "two"):
+        jobs, others = plan(str(tmp_path), str(tmp_path / output))
+        assert {job.image.name for job in jobs} == expected
+        assert others["masks"] == 5
+        assert predict_images(strongest(), jobs, CPU) == ([], 0, 0)
+    jobs, others = plan(f"{tmp_path}/**/*.png", str(tmp_path / "three"))
+    assert others["earlier predictions"] == 2 * 2 * 6
+    (job,) = plan(str(tmp_path / "one" / "b_overlay.png"), str(tmp_path / "three"))[0]
+    assert job.image.name == "b_overlay.png"  # what is given by itself is meant
+
+
+def test_a_file_that_is_no_image_is_a_wrong_request(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(RequestError, match=r"notes\.txt: no image, by its suffix and its first"):
+        plan(str(tmp_path / "notes.txt"), str(tmp_path / "out"))
+
+
+def test_a_folder_of_predictions_alone_is_told(tmp_path: Path) -> None:
+    draw(tmp_path / "in" / "a.png")
+    predict_images(strongest(), plan(str(tmp_path / "in"), str(tmp_path / "out"))[0], CPU)
+    with pytest.raises(RequestError, match=r"no image in .*Other files: 2 earlier predictions"):
+        plan(str(tmp_path / "out"), str(tmp_path / "again"))
+
+
+def test_a_long_photo_is_seen_reduced_and_its_mask_has_its_own_size(tmp_path: Path) -> None:
+    seen = []
+
+    class Watching(StrongestColor):
+        def predict_logits(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(images.shape[-2:]))
+            return images
+
+    colors = np.random.default_rng(0).permuted(
+        np.tile(np.arange(0, 240, 80, dtype=np.uint8), (4, 6, 1)), axis=-1
+    )
+    photo = colors.repeat(10, 0).repeat(10, 1)  # (40, 60, 3): squares of 10 pixels
+    for name, pixels in {"long": photo, "short": photo[:5, :7]}.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    jobs = plan(str(tmp_path), str(tmp_path / "out"))[0]
+    outcome = predict_images(strongest(Watching()), jobs, CPU, max_side=12)
+    assert (seen, outcome) == ([(8, 12), (5, 7)], ([], 0, 1))
+    for name, pixels in {"long": photo, "short": photo[:5, :7]}.items():
+        with Image.open(tmp_path / "out" / f"{name}.png") as mask:
+            np.testing.assert_array_equal(np.asarray(mask), pixels.argmax(-1))
+
+
+class Clock:
+    """A segmenter that takes the time that a formula says, and the clock that it goes by."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds, self.now = seconds, 0.0
+
+    def segment(self, image: np.ndarray) -> None:
+        pixels = image.shape[0] * image.shape[1]
+        self.now += sum(cost * pixels**power for power, cost in enumerate(self.seconds))
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [(0.1, 2e-6, 1e-11), (0.0, 0.0, 5e-12), (0.0, 3e-6, 0.0), (7.0, 0.0, 0.0)],
+    ids=["all", "attention", "convolutions", "one size for all, as official_ms"],
+)
+def test_the_time_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...]
+) -> None:
+    clock = Clock(*seconds)
+    monkeypatch.setattr(duration, "time", clock)
+    wanted = sum(cost * (4000 * 3000) ** power for power, cost in enumerate(seconds))
+    assert duration.expected(duration.costs(clock), [(4000, 3000)]) == pytest.approx(wanted)
+    Image.new("RGB", (4000, 2000)).save(tmp_path / "a.png")
+    Image.new("RGB", (40, 50)).save(tmp_path / "b.png")
+    (tmp_path / "c.png").touch()
+    jobs = plan(str(tmp_path), str(tmp_path / "out"))[0]
+    told = duration.forecast(clock, jobs, 2048)
+    assert told.startswith(
+        "2 images, the largest 4000 x 2000, reduced to 2048 x 1024 by max_side=2048: about "
+    )
+    assert duration.forecast(clock, jobs[1:], 2048) == ""
 
 
 def test_output_may_be_a_folder_above_the_input(tmp_path: Path) -> None:
@@ -308,11 +406,14 @@ def test_the_command_ends_with_1_after_a_skipped_image(
         "format": {},
         "device": "cpu",
         "devices": 1,
+        "max_side": 2048,
         "opacity": 0.5,
         "trusted": [],
     }
     command.predict(OmegaConf.create(request), tmp_path)
     assert "1 of 1 images segmented" in capsys.readouterr().out
+    told = json.loads((tmp_path / "out" / "classes.json").read_text(encoding="utf-8"))
+    assert told["classes"][1] == {"id": 1, "name": "green", "color": [10, 230, 200]}
     (tmp_path / "in" / "b.png").touch()
     (tmp_path / "in" / "a.xml").touch()
     exif = Image.Exif()

@@ -44,13 +44,16 @@ def test_a_batch_without_labels_is_no_nan(seed):
     assert not outputs["fused"].grad.any()
 
 
-def gradient_on_rank(rank: int, world: int, port: int, seed: int, folder: str) -> None:
+def gradient_on_rank(
+    rank: int, world: int, port: int, seed: int, folder: str, options: dict
+) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     distributed.init_process_group("gloo", rank=rank, world_size=world)
     net, outputs, mask = model_and_batch(seed)
     net = nn.parallel.DistributedDataParallel(net)
     part = slice(rank, None, world)
-    sum(SummedCrossEntropy()({"fused": net(outputs[part])}, mask[part]).values()).backward()
+    loss = SummedCrossEntropy(**options)
+    sum(loss({"fused": net(outputs[part])}, mask[part]).values()).backward()
     if rank == 0:
         torch.save(net.module.weight.grad, f"{folder}/gradient.pt")
     distributed.destroy_process_group()
@@ -63,12 +66,20 @@ def model_and_batch(seed: int):
     return nn.Conv2d(5, 5, 1), outputs["fused"], mask
 
 
+IMBALANCE = {
+    "class_weights": [0.5, 3.0, 0.0, 1.0, 10.0],
+    "ohem": {"threshold": 0.3, "min_kept": 7},
+    "dice": 0.7,
+}
+
+
 @pytest.mark.ddp
-def test_two_processes_give_the_gradient_of_one(seed, tmp_path):
+@pytest.mark.parametrize("options", [{}, IMBALANCE], ids=["plain", "imbalance"])
+def test_two_processes_give_the_gradient_of_one(options, seed, tmp_path):
     net, outputs, mask = model_and_batch(seed)
-    sum(SummedCrossEntropy()({"fused": net(outputs)}, mask).values()).backward()
+    sum(SummedCrossEntropy(**options)({"fused": net(outputs)}, mask).values()).backward()
     port = 29500 + seed % 1000
-    arguments = (2, port, seed, str(tmp_path))
+    arguments = (2, port, seed, str(tmp_path), options)
     method = commands.SERVER.get_start_method()  # forks of a process that has imported torch
     multiprocessing.start_processes(gradient_on_rank, arguments, nprocs=2, start_method=method)
     distributed_gradient = torch.load(tmp_path / "gradient.pt", weights_only=True)

@@ -75,7 +75,8 @@ def attention_figure(
     for branch in observation.branches:
         if isinstance(branch.map, PositionMap):
             maps += [(n, _times(branch.map, observation, points[n - 1])) for n in places]
-    most = max((float(row.quantile(BRIGHTEST)) or float(row.max()) for _, row in maps), default=0)
+    # where all attention goes to one position, the rest of next to nothing must not shine
+    most = max([1.0, *(float(row.quantile(BRIGHTEST, interpolation="nearest")) for _, row in maps)])
     for n, row in maps:
         heat = _heat(observation.image, row, most)
         panels.append(Panel(f"map of point {n}", heat, {n: places[n]}))
@@ -84,7 +85,7 @@ def attention_figure(
             chosen = strongest_channels(branch, 2) if channels is None else channels
             panels += [Panel(f"channel {each}", _shades(branch.after[each])) for each in chosen]
     panels += _results(observation, palette)
-    return _figure(panels, _legend(observation, classes, palette), most)
+    return _figure(panels, _legend(observation, classes, palette), most if maps else 0)
 
 
 def branches_figure(observation: Observation, classes: Sequence[str], palette: Palette) -> "Figure":

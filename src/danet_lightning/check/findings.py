@@ -18,6 +18,7 @@ from danet_lightning.errors import RequestError
 WARNINGS = {
     "count": "another number of images than published",
     "left_out": "splits that are not there",
+    "unlabelled": "images without a mask, which are left out",
     "no_labels": "splits without labels",
     "all_ignored": "masks that are ignored entirely",
     "some_0_255": "0/255 masks among others, where 255 is ignored",

@@ -13,7 +13,7 @@ from danet_lightning.check.splits import Originals, Pair, Report, Tally
 from danet_lightning.config.building import build, request_errors
 from danet_lightning.data.base import DataError, DataSet, Source
 from danet_lightning.data.files.black_and_white import BlackAndWhite
-from danet_lightning.data.samples.loader import cores
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.disk.progress import bar
 from danet_lightning.errors import RequestError
 

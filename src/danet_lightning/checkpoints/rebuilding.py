@@ -7,34 +7,16 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from danet_lightning.checkpoints.kinds import OURS, Kind
 from danet_lightning.errors import RequestError, argument_problems
 from danet_lightning.models import dilated_resnet
 from danet_lightning.models.segmenter import EvaluationProtocol, Network
 from danet_lightning.models.weights import refuse_larger
-
-OURS = "danet_lightning"
-
-
-class Kind(NamedTuple):
-    """What may stand in one place of a checkpoint.
-
-    Attributes:
-        name: of the place, in messages.
-        bases: what its class has to be a subclass of.
-        home: the package of ours that such classes are in.
-        builders: functions that may stand for a class.
-    """
-
-    name: str
-    bases: tuple[type, ...]
-    home: str
-    builders: tuple[Callable[..., Any], ...] = ()
-
 
 NETWORK = Kind("model", (nn.Module, Network), f"{OURS}.models")
 BACKBONE = Kind("model.backbone", (nn.Module,), f"{OURS}.models", (dilated_resnet,))

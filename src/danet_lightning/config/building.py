@@ -9,8 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from danet_lightning.checkpoints import rebuilding
-from danet_lightning.checkpoints.rebuilding import Kind
+from danet_lightning.checkpoints.kinds import Kind
 from danet_lightning.data.base import DataSet
 from danet_lightning.errors import RequestError, RunError
 
@@ -71,6 +70,8 @@ def build_over(
     Raises:
         RequestError: the checkpoint wants to call something else, or the command line does.
     """
+    from danet_lightning.checkpoints import rebuilding  # it needs torch, and `check` does not
+
     if "_target_" in given:
         built = instantiate(given, _convert_="all")
         if not all(isinstance(built, base) for base in kind.bases):

@@ -54,6 +54,8 @@ def _list_of_one(value: Any) -> Any:
 
 
 Nodes = dict[str, Node]
+Recipe = dict[str, Any] | None  # what a data set brings along for training
+OpenNode = Annotated[Node, "options are added as they are named: a loss of a user takes others"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
@@ -80,12 +82,12 @@ class CommandConfig:
 class DataConfig(CommandConfig):
     """The recipe that a data set brings along, to commands that do not train."""
 
-    augmentation: dict[str, Any] | None = None
-    data: dict[str, Any] | None = None
+    augmentation: Recipe = None
+    data: Recipe = None
     batch_size: PositiveInt | None = None
-    backbone: dict[str, Any] | None = None
-    optimizer: dict[str, Any] | None = None
-    trainer: dict[str, Any] | None = None
+    backbone: Recipe = None
+    optimizer: Recipe = None
+    trainer: Recipe = None
     head_lr_factor: PositiveFloat | None = None
 
 
@@ -105,7 +107,7 @@ class TrainConfig(CommandConfig):
     trainer: Node
     optimizer: Node
     head_lr_factor: PositiveFloat
-    loss: Node
+    loss: OpenNode
     protocol: Node
     module: Node
     callbacks: Nodes
@@ -141,6 +143,7 @@ class PredictConfig(DataConfig):
     protocol: dict[str, Any]
     device: str
     devices: PositiveInt
+    max_side: PositiveInt | None
     opacity: Annotated[float, Field(ge=0, le=1)]
     trusted: tuple[str, ...] = ()
 
@@ -210,9 +213,11 @@ class PrepareConfig(DataConfig):
     """The top level of `prepare`."""
 
     leaves_folder = False
-    dataset: Node
+    dataset: Node | None
     root: str | None
     archives: str | None
+    labels: str | None
+    background: str | None
 
 
 @dataclass
@@ -241,7 +246,7 @@ def text_keys(form: type[CommandConfig]) -> set[str]:
 def open_keys(form: type[CommandConfig]) -> set[str]:
     """Return the nodes of a command that take any key: another node may be their base."""
     hints = get_type_hints(form, include_extras=True)
-    return {key for key, hint in hints.items() if hint == dict[str, Any]}
+    return {key for key, hint in hints.items() if hint in (dict[str, Any], OpenNode)}
 
 
 def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -> set[str]:
@@ -278,7 +283,9 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
         elif field.default is MISSING:
             found[field.name] = "is missing"
     stated = dict(_against_ranges(config))
-    found |= {key: text for key, text in node_problems(config).items() if key not in stated}
+    # what a command passes over it need not import, either
+    used = {key: value for key, value in config.items() if hints.get(key) != Recipe}
+    found |= {key: text for key, text in node_problems(used).items() if key not in stated}
     found |= {key: text for key, text in stated.items() if text}
     return found | {key: text for key, text in _rules(config, form) if key not in found}
 
@@ -307,6 +314,8 @@ def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
     """The rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
+    if form is PrepareConfig and (config.get("labels") is None) == (not dataset):
+        yield "dataset", "give the one to fetch (dataset=camvid), or labels=..., your own export"
     if form in (PredictConfig, AttentionConfig) and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
     if form is ExportConfig and config.get("format") == "hub" and config.get("int8"):

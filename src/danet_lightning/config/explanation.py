@@ -31,6 +31,11 @@ def explain(error: BaseException) -> str:
         case OSError():
             name = error.filename or "into it"
             return f"run_dir: cannot write {name} ({error.strerror}); set run_dir=..."
+        case RuntimeError() if "srun" in text:  # submitit's
+            return (
+                "hydra/launcher: this machine has no srun, so there is no SLURM to give jobs to. "
+                "Start it on a login node, or leave out hydra/launcher."
+            )
         case ValueError() if isinstance(error.__cause__, OSError):  # the log file
             return explain(error.__cause__)
     cause = error.__cause__

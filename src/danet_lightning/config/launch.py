@@ -109,8 +109,8 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         sys.exit(1)
     except RequestError as error:
         refuse(error)
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        if started:
+    except (HydraException, OmegaConfBaseException, OSError, ValueError, RuntimeError) as error:
+        if started or (type(error) is RuntimeError and "srun" not in str(error)):
             raise
         if isinstance(error, OSError) and error.errno in FULL:
             name = error.filename or "A file of run_dir"

@@ -15,8 +15,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from danet_lightning.config.ranges import STATED
+from danet_lightning.config.validation import find_target
 from danet_lightning.disk.names import is_utf_8
-from danet_lightning.errors import RequestError, problem, unknown_key
+from danet_lightning.errors import RequestError, argument_types, problem, unknown_key
 from danet_lightning.processes.internals import command_line_parser
 
 BARE = re.compile(r"[\w/\\+.$%*@?|: -]*", re.ASCII)  # what Hydra's grammar reads without quotes
@@ -214,7 +215,7 @@ def unknown_keys(name: str, overrides: Sequence[str]) -> dict[str, str]:
                 above = f"{above}{part}."
                 continue
             known = [name for name in node if not name.startswith("_")]
-            addition = f" write +{each.input_line}" if "_target_" in node else ""
+            addition = f" write +{each.input_line}" if _takes(node, part) else ""
             meant = _dotted_key(part, plain)
             stated = STATED[above[:-1]].__annotations__ if above[:-1] in STATED else {}
             if part in stated and (text := problem(stated[part], each.value())):
@@ -229,6 +230,17 @@ def unknown_keys(name: str, overrides: Sequence[str]) -> dict[str, str]:
                 problems[key] = f"unknown key; did you mean {meant}?"
             break
     return problems
+
+
+def _takes(node: Mapping[str, Any], name: str) -> bool:
+    """Whether what a node builds, which is imported, takes an argument that no file sets."""
+    if "_target_" not in node or get_close_matches(name, node, cutoff=0.8):
+        return False
+    try:
+        types, is_open = argument_types(find_target(str(node["_target_"])))
+    except LookupError:
+        return False
+    return is_open or name in types
 
 
 def meant_key(word: str, name: str) -> str:

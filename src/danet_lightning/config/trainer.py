@@ -65,6 +65,9 @@ def build_trainer(
     plain: Any = OmegaConf.to_container(config, resolve=True)
     callbacks.append(Agreement(plain, marked(plain, CommandConfig, PLACED)))
     options |= {"logger": loggers or False, "callbacks": callbacks}
+    epochs, every = config.trainer.max_epochs, config.trainer.get("check_val_every_n_epoch")
+    if epochs and every and 0 < epochs < every:  # or the training would have no result
+        options["check_val_every_n_epoch"] = epochs
     trainer: Trainer = build(config, "trainer", Trainer, **options)
     refuse_unsupported(trainer, config.trainer.precision)
     return trainer

@@ -6,14 +6,16 @@ H, W: height and width of an image in pixels. Labels are train ids 0..C-1, and 2
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from danet_lightning.errors import PLACED, RequestError
+
+if TYPE_CHECKING:  # `check` and `prepare` do without torch: its import takes longer than they do
+    from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 Place = Annotated[str, PLACED]  # a folder; what is in it is compared by its content
@@ -30,8 +32,8 @@ def histogram(values: Pixels) -> NDArray[np.int64]:
 class Sample(TypedDict):
     """One image and its labels as tensors."""
 
-    image: Tensor  # (3, H, W) uint8, RGB
-    mask: Tensor  # (H, W) uint8, train ids and 255
+    image: "Tensor"  # (3, H, W) uint8, RGB
+    mask: "Tensor"  # (H, W) uint8, train ids and 255
     id: str  # empty for the sample that stands in for a process without images
 
 
@@ -56,6 +58,10 @@ class DataError(RequestError):
         self.kind = kind
         self.remedy = remedy
         self.files = tuple(files)
+
+
+class LeftOutError(DataError):
+    """Files that are left out as a person has asked for: to be told, and no error."""
 
 
 class Source(ABC):
@@ -93,13 +99,18 @@ class Pairs(NamedTuple):
 
     Attributes:
         source: Those that are complete.
-        problems: What is wrong with the others.
+        problems: What is wrong with the others, or why they are left out.
         published: How many there are as published; None: not known.
     """
 
     source: Source
     problems: Sequence[DataError] = ()
     published: int | None = None
+
+    @property
+    def errors(self) -> list[DataError]:
+        """The problems that keep the split from being used."""
+        return [problem for problem in self.problems if not isinstance(problem, LeftOutError)]
 
 
 class Archive(NamedTuple):
@@ -164,9 +175,10 @@ class DataSet(ABC):
             RequestError: The data set has no image files, or something is wrong with them.
         """
         self.require_split(split)
-        source, problems, _ = self.pairs(split)
-        if problems:
-            raise problems[0]
+        pairs = self.pairs(split)
+        source = pairs.source
+        if pairs.errors:
+            raise pairs.errors[0]
         if len(source) and not source.paths(0):
             raise RequestError(f"{type(self).__name__} has no image files that could be predicted.")
         return [(source.name(index), source.paths(index)[0]) for index in range(len(source))]
@@ -179,3 +191,19 @@ class DataSet(ABC):
         """
         if split not in self.splits:
             raise RequestError(f"split={split}: there are {', '.join(self.splits)}.")
+
+
+def voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Return PASCAL VOC's first colors, black first; up to 256 of them are distinct.
+
+    The bits of the index are dealt out to red, green and blue in turn, each color's highest bit
+    first (`VOClabelcolormap` in the VOC devkit).
+    """
+    return tuple(
+        (_channel(index), _channel(index >> 1), _channel(index >> 2)) for index in range(count)
+    )
+
+
+def _channel(bits: int) -> int:
+    """Return bits 0, 3 and 6 as bits 7, 6 and 5."""
+    return sum((bits >> 3 * place & 1) << 7 - place for place in range(3))

@@ -16,11 +16,11 @@ from danet_lightning.data.files.black_and_white import look_for_black_and_white
 from danet_lightning.data.files.cache import cached
 from danet_lightning.data.files.digest import digests
 from danet_lightning.data.files.leakage import refuse_shared
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.data.samples.loader import (
     SegmentationLoader,
     TrainingLoader,
-    cores,
     start_worker,
 )
 from danet_lightning.data.samples.sampler import EpochSampler, EvaluationSampler
@@ -161,9 +161,12 @@ class SegmentationDataModule(LightningDataModule):
     def _new_source(self, split: str) -> Source:
         name = type(self.dataset).__name__
         self.dataset.require_split(split)
-        source, problems, published = self.dataset.pairs(split)
-        if problems:
-            raise problems[0]
+        pairs = self.dataset.pairs(split)
+        source, problems, published = pairs
+        if pairs.errors:
+            raise pairs.errors[0]
+        for problem in problems:
+            log.warning("%s: %s: %s", name, split, problem)
         if len(source) == 0:
             raise RequestError(
                 f"{name}: the split '{split}' holds no images. Put images into it or choose "

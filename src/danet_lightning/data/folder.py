@@ -26,7 +26,8 @@ Your own images are expected as dataset.root/{train,val}/images/ and, by the sam
   dataset.list_file={split}.txt   lines of an image and its mask, relative to dataset.root"""
 
 PARTNER = (
-    "Add or remove them; dataset.image_suffix and dataset.mask_suffix are taken off names that "
+    "Add or remove them; dataset.skip_unlabelled=true leaves images without a mask out; "
+    "dataset.image_suffix and dataset.mask_suffix are taken off names that "
     "differ in their endings; JPEGs are no masks, as they invent labels along every edge."
 )
 
@@ -79,6 +80,8 @@ class Folder(DataSet):
             hold ids, and VOC's colors are drawn.
         ignore: An id or ids that are ignored; of masks of colors, a color or colors. With
             `colors`, three numbers are a color.
+        skip_unlabelled: Whether images without a mask are left out, and counted. Of a list, all
+            has to be there.
 
     Raises:
         RequestError: Ids, colors and classes do not fit together, or nothing says which images
@@ -102,6 +105,7 @@ class Folder(DataSet):
         ids: Sequence[Id] | None = None,
         colors: Sequence[Color] | None = None,
         ignore: Id | Sequence[Id] | Sequence[Color] | None = 255,
+        skip_unlabelled: bool = False,
     ) -> None:
         self.root = root
         self.classes = tuple(classes)
@@ -113,6 +117,7 @@ class Folder(DataSet):
         self.list_file = list_file
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.skip_unlabelled = skip_unlabelled
         self.place = images if list_file is None else list_file  # what decides on the splits
         if "{split}" not in self.place and val_fraction is None:
             key = "images" if list_file is None else "list_file"
@@ -120,16 +125,17 @@ class Folder(DataSet):
                 f"dataset.{key}={self.place}: without {{split}} in it, nothing says which images "
                 "are for validation. Set apart a share of them: dataset.val_fraction=0.2"
             )
+        if skip_unlabelled and list_file is not None:
+            raise RequestError(
+                "dataset.skip_unlabelled: a list names the mask of every image; take the lines "
+                "without one out of dataset.list_file."
+            )
         self.label_source = f"own masks, {masks if list_file is None else list_file}"
         if val_fraction is not None:
             self.label_source += f", val_fraction {val_fraction}, split_seed {split_seed}"
 
     def pairs(self, split: str) -> Pairs:
-        """Pair the images of a split with their masks.
-
-        Raises:
-            RequestError: A folder or a list is missing, or a split holds nothing.
-        """
+        """Pair the images of a split with their masks."""
         files, problems = self._files(split)
         return Pairs(FileSource(files, self.masks.train_ids, self.masks.color_ids), problems)
 
@@ -151,7 +157,7 @@ class Folder(DataSet):
         masks = require_folder(_place(root, self.mask_pattern, split), LAYOUT)
         is_shared = "{split}" in self.image_pattern and "{split}" not in self.mask_pattern
         files, problems = pair_by_name(
-            images, masks, *self.suffixes, extra_labels=is_shared, remedy=PARTNER
+            images, masks, *self.suffixes, is_shared, self.skip_unlabelled, remedy=PARTNER
         )
         if not files and not problems:
             raise RequestError(f"There are no images in {images.absolute()}.\n{LAYOUT}")

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor, cuda
 
 from danet_lightning.checkpoints.metadata import git_commit, versions
-from danet_lightning.data.samples.loader import cores
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.evaluate import metrics
 

@@ -78,4 +78,4 @@ def _pictures(segmenter: Segmenter, images: Images) -> Image.Image:
         found = segmenter.segment(image).numpy()
         label = sample["mask"].numpy()
         panels.append(strip(image, label, found, segmenter.palette, segmenter.classes))
-    return contact_sheet(panels)
+    return contact_sheet(panels, f"{len(panels)} images: image, label, prediction, errors")

@@ -10,7 +10,6 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torchvision.models
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -91,6 +90,8 @@ def dilated_resnet(
             "torchvision has no ImageNet weights for deep_stem=true; give pretrained the path of a "
             "file that has, or choose pretrained=false or deep_stem=false."
         )
+    import torchvision.models  # for 5 s: a network that is built without it does not wait
+
     resnet = getattr(torchvision.models, name)(weights=None)
     if deep_stem:
         _deepen_stem(resnet, stem_width)
@@ -186,6 +187,8 @@ def imagenet_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _downloaded(name: str) -> dict[str, Tensor]:
+    import torchvision.models
+
     # V1: what the paper's and torchvision's own segmentation networks start from
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def curves(metrics: str | Path, picture: str | Path) -> None:
     """Draw training loss, learning rate and validation mIoU against the optimizer step.
 
+    A legend in each half names its lines.
+
     Args:
         metrics: `metrics.csv` of a run folder; what is missing stays empty.
         picture: the PNG to write.
@@ -61,20 +63,28 @@ def _draw_loss(axes: "Axes", loss: dict[int, float]) -> None:
     window = len(values) // 50 * 2 + 1  # odd, or the curve would shift against its steps
     counts = np.convolve(np.ones_like(values), np.ones(window), "same")
     smooth = np.convolve(values, np.ones(window), "same") / counts
+    name = "training loss"
     if window > 1:
-        axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(steps, smooth, color="tab:blue", marker="o" if len(values) == 1 else None)
+        axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8, label="as logged")
+        name = f"mean of {window} values"
+    marker = "o" if len(values) == 1 else None
+    axes.plot(steps, smooth, color="tab:blue", marker=marker, label=name)
     axes.set_ylim(bottom=0)
 
 
 def _draw_rate(axes: "Axes", rate: dict[int, float]) -> None:
-    if not rate:
-        return
-    right = axes.twinx()
-    right.plot(list(rate), list(rate.values()), color="tab:gray", linestyle=":", linewidth=1)
-    right.set_ylim(bottom=0)
-    right.set_ylabel("learning rate (dotted)", color="tab:gray")
-    right.tick_params(axis="y", labelcolor="tab:gray")
+    lines = list(axes.lines)
+    if rate:
+        right = axes.twinx()
+        (line,) = right.plot(list(rate), list(rate.values()), ":", color="tab:gray", linewidth=1)
+        line.set_label("learning rate (right)")
+        lines.append(line)
+        right.set_ylim(bottom=0)
+        right.set_ylabel("learning rate", color="tab:gray")
+        right.tick_params(axis="y", labelcolor="tab:gray")
+        axes = right  # drawn last, so that its legend covers the lines
+    if lines:
+        axes.legend(handles=lines, loc="lower left", fontsize="small")
 
 
 def _draw_miou(axes: "Axes", miou: dict[int, float]) -> None:
@@ -83,7 +93,9 @@ def _draw_miou(axes: "Axes", miou: dict[int, float]) -> None:
     axes.set_ylim(0, 1)
     if not miou:
         return
-    axes.plot(list(miou), list(miou.values()), color="tab:green", marker="o", markersize=4)
+    (line,) = axes.plot(list(miou), list(miou.values()), "o-", color="tab:green", markersize=4)
+    line.set_label("after each validation")
     best = max(miou, key=lambda step: miou[step])
-    axes.axhline(miou[best], color="tab:green", linestyle="--", linewidth=0.8)
-    axes.set_title(f"best {miou[best]:.4f}, after step {best}", loc="right", fontsize="small")
+    told = f"best: {miou[best]:.4f}, after step {best}"
+    axes.axhline(miou[best], color="tab:green", linestyle="--", linewidth=0.8, label=told)
+    axes.legend(loc="upper left", fontsize="small")

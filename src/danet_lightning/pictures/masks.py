@@ -3,26 +3,25 @@
 H, W: pixels. Colors are RGB, 0 to 255; `palette` holds one for each class, in index order.
 """
 
-from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pydantic import Field
 
 from danet_lightning.data.base import IGNORE
 from danet_lightning.errors import checked
+from danet_lightning.pictures.color_vision import look_alike
+from danet_lightning.pictures.legend import INK, TEXT_SIZE, font, hatch, legend, mark
 
 Palette = Sequence[Sequence[int]]
 Opacity = Annotated[float, Field(ge=0, le=1)]
 
 PANEL = 480  # longer side of a panel in pixels: four fit side by side on a wide screen
 GAP = 12
-TEXT_SIZE = 15
-INK = (40, 40, 40)
+NEAREST = Image.Resampling.NEAREST
 ERROR = (213, 94, 0)  # vermilion: apart from gray to color-blind eyes too
 
 
@@ -75,6 +74,46 @@ def overlay(
     return np.rint(blend).astype(np.uint8)
 
 
+@checked
+def explained_overlay(
+    image: NDArray[np.uint8],
+    mask: NDArray[Any],
+    palette: Palette,
+    classes: Sequence[str],
+    opacity: Opacity = 0.5,
+) -> Image.Image:
+    """Blend the classes over the image, as `overlay`, above a legend of those that are there.
+
+    Areas of classes that color-blind people would take for one another have outlines and numbers.
+
+    Args:
+        image: (H, W, 3) RGB.
+        mask: (H, W) class indices.
+        palette: one color a class.
+        classes: their names.
+        opacity: 0 is the image, 1 the classes.
+
+    Returns:
+        The picture, whose first H rows and W columns are the overlay.
+
+    Raises:
+        ValueError: as `overlay`.
+    """
+    height, width = mask.shape
+    picture = Image.fromarray(overlay(image, mask, palette, opacity))
+    text_size = max(TEXT_SIZE, width // 80)  # a photo's is read where the photo fills a screen
+    present = np.unique(mask).tolist()
+    numbered = look_alike(palette, present)
+    mark(picture, mask, numbered, text_size)
+    margin = text_size // 2
+    room = max(width, PANEL // 2) - margin
+    names = legend(present, palette, classes, room, numbered, text_size)
+    canvas = Image.new("RGB", (margin + room, height + names.height + margin), "white")
+    canvas.paste(picture, (0, 0))
+    canvas.paste(names, (margin, height + margin // 2))
+    return canvas
+
+
 def strip(
     image: NDArray[np.uint8],
     label: NDArray[Any],
@@ -84,7 +123,8 @@ def strip(
 ) -> Image.Image:
     """Put image, label, prediction and errors side by side, above a legend of the classes in them.
 
-    Small images are enlarged, large ones reduced. Ignored pixels are hatched.
+    Small images are enlarged, large ones reduced. Ignored pixels are hatched; areas of classes
+    that color-blind people would take for one another have outlines and numbers.
 
     Args:
         image: (H, W, 3) RGB.
@@ -100,16 +140,17 @@ def strip(
     size = drawn["image"].size
     cell = max(size[0], 100)  # the titles need 100 pixels
     width = len(drawn) * cell + (len(drawn) + 1) * GAP
-    present = sorted({*np.unique(label).tolist(), *np.unique(prediction).tolist()})
-    legend = _legend(present, palette, classes, width - 2 * GAP)
+    present = _present(label, prediction)
+    numbered = look_alike(palette, present)
+    names = legend(present, palette, classes, width - 2 * GAP, numbered)
     top = GAP + TEXT_SIZE + GAP // 2
-    canvas = Image.new("RGB", (width, top + size[1] + legend.height + 2 * GAP), "white")
+    canvas = Image.new("RGB", (width, top + size[1] + names.height + 2 * GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for column, (title, panel) in enumerate(drawn.items()):
         left = GAP + column * (cell + GAP)
-        draw.text((left, GAP + TEXT_SIZE), title, INK, _font(), anchor="ls")
+        draw.text((left, GAP + TEXT_SIZE), title, INK, font(), anchor="ls")
         canvas.paste(panel, (left, top))
-    canvas.paste(legend, (GAP, top + size[1] + GAP))
+    canvas.paste(names, (GAP, top + size[1] + GAP))
     return canvas
 
 
@@ -126,19 +167,25 @@ def panels(
     _same_size(image, label)
     _same_size(image, prediction)
     size = _panel_size(image.shape[1], image.shape[0])
+    numbered = look_alike(palette, _present(label, prediction))
     photo = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     errors = Image.blend(photo.convert("L").convert("RGB"), Image.new("RGB", size, "white"), 0.6)
     for where, color in (
         ((prediction != label) & (label != IGNORE), Image.new("RGB", size, ERROR)),
-        (label == IGNORE, _hatch(size)),
+        (label == IGNORE, hatch(size)),
     ):
         errors.paste(color, mask=Image.fromarray(where).resize(size, Image.Resampling.NEAREST))
     return {
         "image": photo,
-        "label": _mask_panel(label, palette, size),
-        "prediction": _mask_panel(prediction, palette, size),
+        "label": _mask_panel(label, palette, size, numbered),
+        "prediction": _mask_panel(prediction, palette, size, numbered),
         "errors": errors,
     }
+
+
+def _present(*masks: NDArray[Any]) -> list[int]:
+    """The values that any of the masks holds, sorted."""
+    return sorted({*np.concatenate([np.unique(mask) for mask in masks]).tolist()})
 
 
 def _same_size(image: NDArray[np.uint8], mask: NDArray[Any]) -> None:
@@ -155,64 +202,30 @@ def _panel_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _mask_panel(mask: NDArray[Any], palette: Palette, size: tuple[int, int]) -> Image.Image:
-    colors = Image.fromarray(colorize(mask, palette)).resize(size, Image.Resampling.NEAREST)
-    ignored = Image.fromarray(mask == IGNORE).resize(size, Image.Resampling.NEAREST)
-    colors.paste(_hatch(size), mask=ignored)
+def _mask_panel(
+    mask: NDArray[Any], palette: Palette, size: tuple[int, int], numbered: Collection[int]
+) -> Image.Image:
+    colors = Image.fromarray(colorize(mask, palette)).resize(size, NEAREST)
+    ids = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, NEAREST))
+    colors.paste(hatch(size), mask=Image.fromarray(ids == IGNORE))
+    mark(colors, ids, numbered)
     return colors
 
 
-def _hatch(size: tuple[int, int]) -> Image.Image:
-    """Diagonal stripes: no class of any palette looks like them."""
-    x, y = np.arange(size[0]), np.arange(size[1])[:, None]
-    stripes = (x + y) // 4 % 2  # (H, W)
-    return Image.fromarray(np.where(stripes, 200, 90).astype(np.uint8)).convert("RGB")
-
-
-def _legend(
-    present: Sequence[int], palette: Palette, classes: Sequence[str], width: int
-) -> Image.Image:
-    swatch, row_height = 14, 24
-    names = [(index, "ignored" if index == IGNORE else classes[index]) for index in present]
-    places, x, y = [], 0, 0
-    for _, name in names:
-        length = swatch + 6 + int(_font().getlength(name)) + 18
-        if x > 0 and x + length > width:
-            x, y = 0, y + row_height
-        places.append((x, y))
-        x += length
-    legend = Image.new("RGB", (width, y + row_height), "white")
-    draw = ImageDraw.Draw(legend)
-    for (x, y), (index, name) in zip(places, names, strict=True):
-        size = (swatch, swatch)
-        color = _hatch(size) if index == IGNORE else Image.new("RGB", size, tuple(palette[index]))
-        legend.paste(color, (x, y + 5))
-        draw.rectangle((x, y + 5, x + swatch, y + 5 + swatch), outline=(150, 150, 150))
-        draw.text((x + swatch + 6, y + 5 + swatch // 2), name, INK, _font(), anchor="lm")
-    return legend
-
-
-@cache
-def _font() -> ImageFont.FreeTypeFont:
-    import matplotlib  # only for its font: class names may be in Greek or Cyrillic
-
-    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
-    return ImageFont.truetype(folder / "DejaVuSans.ttf", TEXT_SIZE)
-
-
-def contact_sheet(pictures: Sequence[Image.Image], columns: int = 1) -> Image.Image:
-    """Put pictures of any sizes on one white sheet, row by row.
+def contact_sheet(pictures: Sequence[Image.Image], title: str) -> Image.Image:
+    """Put pictures of any sizes below each other and below a title, on one white sheet.
 
     Raises:
-        ValueError: there is no picture, or no column.
+        ValueError: there is no picture.
     """
-    if not pictures or columns < 1:
-        raise ValueError(f"{len(pictures)} pictures in {columns} columns: give one or more of each")
-    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
-    width = max(picture.width for picture in pictures)
-    heights = [max(picture.height for picture in row) for row in rows]
-    sheet = Image.new("RGB", (width * min(columns, len(pictures)), sum(heights)), "white")
-    for number, row in enumerate(rows):
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (column * width, sum(heights[:number])))
+    if not pictures:
+        raise ValueError("there is no picture to put on the sheet: give one or more")
+    top = GAP + TEXT_SIZE * 3 // 2
+    width = max(GAP + int(font().getlength(title)), *(picture.width for picture in pictures))
+    height = top + sum(picture.height for picture in pictures)
+    sheet = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(sheet).text((GAP, GAP), title, INK, font(), anchor="lt")
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
     return sheet

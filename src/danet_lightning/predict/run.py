@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,7 +12,10 @@ from danet_lightning.checkpoints.rebuilding import PROTOCOL
 from danet_lightning.config.building import build_over, request_errors
 from danet_lightning.disk.names import expanded
 from danet_lightning.predict import submission, writing
+from danet_lightning.predict.duration import forecast
 from danet_lightning.predict.search import counted
+from danet_lightning.predict.submission import Work
+from danet_lightning.predict.writing import Outcome
 from danet_lightning.processes.group import Team
 
 
@@ -26,30 +30,45 @@ def predict(config: DictConfig, run_dir: Path) -> None:
     team = Team(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", config.devices)))
     device = writing.choose_device(team.device)
     writing.prepare_output(config.output)
+    share = team.share(work.jobs)
+    max_side = None if work.is_dataset else config.max_side
+    if device.type == "cpu" and not team.rank and (told := forecast(segmenter, share, max_side)):
+        print(told, file=sys.stderr)
     outcome = writing.predict_images(
         segmenter,
-        team.share(work.jobs),
+        share,
         device,
         config.opacity,
         work.ids,
         work.has_palette,
         upright=not work.is_dataset,
+        max_side=max_side,
     )
     parts = team.collect([outcome])
     if team.rank:
         return
+    if work.form is None:
+        writing.write_classes(segmenter, config.output)
+    _report(parts, work, config.output, max_side)
+    if any(part.skipped for part in parts):
+        raise SystemExit(1)
+    if work.form:
+        print(f"packed into {work.form.pack(work.jobs, expanded(config.output))}")
+
+
+def _report(parts: Sequence[Outcome], work: Work, output: str, max_side: int | None) -> None:
+    """Say what became of the images, of all processes together."""
     skipped = [each for part in parts for each in part.skipped]
-    done = len(work.jobs) - len(skipped)
-    print(f"{done} of {len(work.jobs)} images segmented into {config.output}")
+    print(f"{len(work.jobs) - len(skipped)} of {len(work.jobs)} images segmented into {output}")
     turned = sum(part.turned for part in parts)
     if turned and work.is_dataset:
         print(f"{turned} have an EXIF orientation, which is not applied: labels are not turned")
     elif turned:
         print(f"{turned} were turned upright by their EXIF orientation, as viewers show them")
+    reduced = sum(part.reduced for part in parts)
+    if reduced:
+        print(f"{reduced} were reduced for the network: max_side={max_side}")
     if work.others:
         print(f"{sum(work.others.values())} other files passed over: {counted(work.others)}")
     if skipped:
         print(f"{len(skipped)} skipped:", *skipped, sep="\n  ", file=sys.stderr)
-        raise SystemExit(1)
-    if work.form:
-        print(f"packed into {work.form.pack(work.jobs, expanded(config.output))}")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from danet_lightning.data.files.images import SUFFIXES, looks
 from danet_lightning.disk.names import expanded, files_below, real_path, stored_path
 from danet_lightning.errors import RequestError
+from danet_lightning.predict.derived import is_prediction, masks
 
 
 class Found(NamedTuple):
@@ -21,7 +22,7 @@ class Found(NamedTuple):
         images: The images, relative to it, in the order of their names.
         unread: Files that are images, too, of formats that are not read, and folders that cannot
             be listed.
-        others: How many other files there are, by suffix.
+        others: How many other files there are, by suffix; earlier predictions and masks apart.
     """
 
     root: Path
@@ -34,8 +35,8 @@ def find_images(request: str) -> Found:
     """Find the images a person means.
 
     In a folder, and where a pattern matches, a file is an image by its suffix, or by its first
-    bytes if it has another suffix or none. Hidden files are passed over; a folder that links lead
-    to counts once.
+    bytes if it has another suffix or none. Hidden files are passed over, and so are earlier
+    predictions and the masks of other images; a folder that links lead to counts once.
 
     Args:
         request: an image, a folder (searched with its sub-folders), or a glob pattern, in which
@@ -43,13 +44,19 @@ def find_images(request: str) -> Found:
             brackets need no escaping. The Unicode form of a name does not matter.
 
     Raises:
-        RequestError: nothing was found; says what was looked for, and where.
+        RequestError: nothing was found, or a file that is no image was given; says what was looked
+            for, and where.
     """
     if not request.strip():
         raise RequestError("input is empty. Give an image, a folder, or a glob pattern in quotes.")
     path = stored_path(expanded(request))
     try:
         if path.is_file():
+            if looks(path) == "other":
+                raise RequestError(
+                    f"input={request}: no image, by its suffix and its first bytes. Give an image, "
+                    "a folder, or a glob pattern in quotes."
+                )
             return Found(path.parent, [Path(path.name)], [], Counter())
     except OSError as error:
         raise RequestError(f"input={request}: {error.strerror}.") from error
@@ -64,6 +71,8 @@ def find_images(request: str) -> Found:
     others: Counter[str] = Counter()
     for name in sorted(map(Path, names)):
         match looks(root / name):
+            case "read" if is_prediction(root / name):
+                others["earlier predictions"] += 1
             case "read":
                 images.append(name)
             case "not read":
@@ -71,13 +80,17 @@ def find_images(request: str) -> Found:
             case "other":
                 others[name.suffix.lower() or "no suffix"] += 1
     unread += [Path(folder).relative_to(root) for folder in closed]
+    labels = masks(root, images)
+    if labels:
+        others["masks"] += len(labels)
+        images = [name for name in images if name not in labels]
     if not images and not unread:
         raise RequestError(f"input={request}: {_nothing_found(path, root, others)}")
     return Found(root, images, unread, others)
 
 
 def counted(others: Mapping[str, int]) -> str:
-    """Write how many files of which suffixes there are, the most frequent ones first."""
+    """Write how many files of which kinds there are, the most frequent ones first."""
     ordered = Counter(others).most_common()
     return ", ".join(f"{count} {suffix}" for suffix, count in ordered)
 

@@ -4,6 +4,8 @@ H, W: the image's own size.
 """
 
 import errno
+import json
+import math
 import os
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,7 +26,8 @@ from danet_lightning.disk.progress import bar
 from danet_lightning.disk.writing import refusal, write_atomically
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.models.segmenter import Segmenter
-from danet_lightning.pictures.masks import Palette, overlay
+from danet_lightning.pictures.masks import Palette, explained_overlay
+from danet_lightning.predict.derived import stamp
 from danet_lightning.predict.plan import Job
 
 
@@ -33,10 +37,12 @@ class Outcome(NamedTuple):
     Attributes:
         skipped: A sentence on each image that was not segmented.
         turned: How many of the others have an EXIF orientation.
+        reduced: How many of them the network saw reduced.
     """
 
     skipped: list[str]
     turned: int
+    reduced: int
 
 
 def prepare_output(output: str) -> None:
@@ -81,6 +87,7 @@ def predict_images(
     ids: Sequence[int] | None = None,
     palette: bool = True,
     upright: bool = True,
+    max_side: int | None = None,
 ) -> Outcome:
     """Write each image's class indices, a PNG with the palette, and their overlay on the image.
 
@@ -93,10 +100,12 @@ def predict_images(
         palette: whether the written PNG carries the classes' colors.
         upright: whether images are turned by their EXIF orientation, as viewers do. Those of a
             data set are not: labels belong to the stored pixels.
+        max_side: the longest side in pixels that the network sees; what is longer is reduced for
+            it, and its mask enlarged to the image's size. None: no limit.
 
     Returns:
         The images that were skipped because they cannot be read, do not fit into the device's
-        memory, or have too long a name; and how many have an EXIF orientation.
+        memory, or have too long a name; and how many of the others were turned and reduced.
 
     Raises:
         RequestError: opacity out of range.
@@ -108,7 +117,7 @@ def predict_images(
     table = np.arange(256, dtype=np.uint8)
     if ids is not None:
         table[: len(ids)] = ids
-    skipped, turned = [], 0
+    skipped, turned, reduced = [], 0, 0
     with bar(jobs, desc="predict", unit="image") as progress:
         for job in progress:
             has_room = _make_room(job)
@@ -119,34 +128,65 @@ def predict_images(
                         "rename the image"
                     )
                 image = read_image(job.image, upright)  # (H, W, 3)
-                mask = _segment(segmenter, image, job.image, device)  # (H, W)
+                seen = seen_size(image.shape[1], image.shape[0], max_side)
+                mask = _segment(segmenter, image, seen, job.image, device)  # (H, W)
             except ValueError as error:
                 skipped.append(str(error))
                 progress.write(f"skipped: {error}", file=sys.stderr)
                 continue
             _write_index(job, table[mask], segmenter.palette if palette else None)
             if job.overlay:
-                _save(
-                    Image.fromarray(overlay(image, mask, segmenter.palette, opacity)),
-                    job.overlay,
-                    job,
-                )
+                shown = (image, mask, segmenter.palette, segmenter.classes, opacity)
+                _save(explained_overlay(*shown), job.overlay, job)
             turned += orientation(job.image) != 1
-    return Outcome(skipped, turned)
+            reduced += seen != image.shape[1::-1]
+    return Outcome(skipped, turned, reduced)
+
+
+def seen_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """Return the width and height at which the network sees an image."""
+    factor = min(1.0, (max_side or math.inf) / max(width, height))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def write_classes(segmenter: Segmenter, output: str) -> None:
+    """Leave classes.json beside the predictions: the id, name and RGB color of each class.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    classes = [
+        {"id": index, "name": name, "color": list(color)}
+        for index, (name, color) in enumerate(
+            zip(segmenter.classes, segmenter.palette, strict=True)
+        )
+    ]
+    text = (json.dumps({"classes": classes}, indent=1, ensure_ascii=False) + "\n").encode()
+    write_atomically(expanded(output) / "classes.json", lambda file: file.write(text))
 
 
 def _segment(
-    segmenter: Segmenter, image: NDArray[np.uint8], path: Path, device: torch.device
+    segmenter: Segmenter,
+    image: NDArray[np.uint8],
+    seen: tuple[int, int],
+    path: Path,
+    device: torch.device,
 ) -> NDArray[np.uint8]:
+    """Return the classes (H, W) of an image that the network sees at another width and height."""
+    height, width = image.shape[:2]
+    is_reduced = seen != (width, height)
+    if is_reduced:
+        image = np.asarray(cv2.resize(image, seen, interpolation=cv2.INTER_AREA), np.uint8)
     try:
         ids: NDArray[np.uint8] = segmenter.segment(image).to(torch.uint8).cpu().numpy()
-        return ids
     except torch.OutOfMemoryError as error:
-        height, width = image.shape[:2]
         raise ValueError(
             f"{path} of {width} x {height} pixels does not fit into the memory of {device}; "
-            "try device=cpu, or a smaller picture"
+            "try a smaller max_side=..., or device=cpu"
         ) from error
+    if is_reduced:
+        return np.asarray(cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+    return ids
 
 
 def _write_index(job: Job, mask: NDArray[np.uint8], palette: Palette | None) -> None:
@@ -176,7 +216,13 @@ def _make_room(job: Job) -> bool:
 
 
 def _save(picture: Image.Image, path: Path, job: Job) -> None:
-    write_atomically(path, lambda file: picture.save(file, "PNG"), _failed(path, job), _part())
+    how = {"pnginfo": stamp(), "compress_level": 3}  # 6, Pillow's, takes four times as long
+    write_atomically(
+        path,
+        lambda file: picture.save(file, "PNG", **how),
+        _failed(path, job),
+        _part(),
+    )
 
 
 def _part() -> str:

@@ -11,18 +11,21 @@ from omegaconf import DictConfig
 
 from danet_lightning.config.building import build, request_errors
 from danet_lightning.data.base import Archive, DataSet
-from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.disk.claim import HeldError, claimed
 from danet_lightning.disk.space import readable_size
 from danet_lightning.errors import RequestError
 from danet_lightning.prepare.fetching import fetch, verify
+from danet_lightning.prepare.labels import convert
 from danet_lightning.prepare.storage import writing
 from danet_lightning.prepare.unpacking import pending, present, settle, unpack
 
 
 def prepare(config: DictConfig, run_dir: Path) -> None:
-    """Make a folder that `config.dataset` reads; go on where an earlier run was interrupted."""
+    """Make a folder that a data set reads; go on where an earlier run was interrupted."""
     try:
+        if config.labels is not None:
+            convert(config.labels, config.root, config.background)
+            return
         complete(config, HydraConfig.get().runtime.choices["dataset"])
     except KeyboardInterrupt:
         print("\nInterrupted; run the same command again to go on from here.", file=sys.stderr)
@@ -55,6 +58,8 @@ def complete(config: DictConfig, name: str) -> None:
             release.complete()
     release.report(name)
     if config.data.cache == "memmap":
+        from danet_lightning.data.datamodule import SegmentationDataModule  # of Lightning
+
         SegmentationDataModule(release.data_set(), **config.data).setup("fit")
 
 

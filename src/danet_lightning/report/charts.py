@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from danet_lightning.pictures.confusion import label_text, rendered
+from danet_lightning.pictures.confusion import LONGEST, label_text, rendered
 from danet_lightning.runs.grouping import Group
 from danet_lightning.runs.reading import Series
 
@@ -151,10 +151,6 @@ def _draw(axes: "Axes", points: Curve, label: str, **how: Any) -> None:
 
 
 def _short(name: str) -> str:
-    """A group's name as far as a legend has room."""
-    return label_text(name) if len(name) <= 24 else "\n".join(_lines(name))
-
-
-def _lines(name: str) -> list[str]:
-    """Break a name of several keys into lines, each shortened."""
-    return [label_text(part) for part in name.split(" ")[:4]]
+    """Break a group's name into as many lines as a legend has room for."""
+    parts = [name] if len(name) <= LONGEST else name.split(" ")[:4]
+    return "\n".join(map(label_text, parts))

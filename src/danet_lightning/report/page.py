@@ -13,7 +13,7 @@ from danet_lightning.report import charts, tables
 from danet_lightning.report.predictions import Gallery
 from danet_lightning.runs.grouping import Group, warnings
 from danet_lightning.runs.overview import printable
-from danet_lightning.runs.reading import Run
+from danet_lightning.runs.reading import Run, listed
 
 SHOWN = 12  # groups in the pictures: more lines or columns could not be told apart
 CURVES = {
@@ -69,7 +69,7 @@ def render(
 
 
 def shown_groups(groups: Sequence[Group], baseline: Group) -> list[Group]:
-    """The groups that the pictures show: the baseline first, then the best of the others."""
+    """Choose the groups that the pictures show: the baseline first, then the best of the others."""
     others = [group for group in groups if group is not baseline]
     if len(others) < SHOWN:
         return [baseline, *others]
@@ -78,7 +78,7 @@ def shown_groups(groups: Sequence[Group], baseline: Group) -> list[Group]:
 
 
 def all_classes(groups: Sequence[Group]) -> list[str]:
-    """The classes of all runs, in the order of the first that has them."""
+    """List the classes of all runs, in the order of the first that has them."""
     runs = [run for group in groups for run in group.scored]
     return list(dict.fromkeys(name for run in runs for name in run.results.get("class_iou", {})))
 
@@ -110,7 +110,7 @@ def _difference(group: Group, baseline: Group, name: str) -> float | None:
 
 
 def _confusions(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """The confusion matrix of each group, summed over its runs of the same classes."""
+    """Draw the confusion matrix of each group, summed over its runs of the same classes."""
     found = []
     for group in groups:
         matrices: dict[tuple[str, ...], list[Any]] = {}
@@ -127,19 +127,18 @@ def _confusions(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
 
 def _facts(groups: Sequence[Group]) -> dict[str, list[tuple[str, int]]]:
-    """What the numbers were counted by, each with how many runs share it."""
+    """List what the numbers were counted by, each with how many runs share it."""
     runs = [run for group in groups for run in group.scored]
     facts: dict[str, list[str]] = {
-        "Protocol": [_text(run.results.get("protocol", {})) for run in runs],
+        "Protocol": [listed(run.results.get("protocol", {})) for run in runs],
         "Data (a digest of each split's images and labels)": [
-            _text(run.results.get("data", {})) for run in runs
+            listed(run.results.get("data", {})) for run in runs
         ],
-        "Commit": [str(run.results.get("git_commit") or "not known") for run in runs],
-        "Versions": [_text(run.results.get("versions", {})) for run in runs],
-        "Machine": [_text(run.results.get("machine", {})) for run in runs],
+        "Commit": [str(run.results.get("git_commit") or "") for run in runs],
+        "Versions": [listed(run.results.get("versions", {})) for run in runs],
+        "Machine": [listed(run.results.get("machine", {})) for run in runs],
     }
-    return {name: Counter(values).most_common() for name, values in facts.items()}
-
-
-def _text(values: Any) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items()) or "not known"
+    return {
+        name: Counter(value or "not known" for value in values).most_common()
+        for name, values in facts.items()
+    }

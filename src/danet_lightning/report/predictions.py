@@ -45,7 +45,7 @@ class Gallery:
 
     Attributes:
         images: In the order of the split.
-        legend: (class, color as #rrggbb) of all classes.
+        legend: (number and name, color as #rrggbb) of all classes.
         notes: Why a group, or everything, is missing.
     """
 
@@ -97,7 +97,7 @@ def gallery(
 
 
 def _images(facts: dict[str, Any], trusted: Sequence[str]) -> Source:
-    """The validation split of the data set that a checkpoint names."""
+    """Find the validation images of the data set that a checkpoint names."""
     with request_errors():
         dataset: DataSet = rebuilding.build(facts["config"]["dataset"], DATASET, trusted)
         source, problems, _ = dataset.pairs("val")
@@ -134,7 +134,8 @@ def _predict(group: Group, segmenter: Any, source: Source, index: int) -> Predic
 
 def _legend(facts: dict[str, Any]) -> list[tuple[str, str]]:
     colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in facts["palette"]]
-    return list(zip(facts["classes"], colors, strict=True))
+    names = [f"{index} {name}" for index, name in enumerate(facts["classes"])]  # as in the panels
+    return list(zip(names, colors, strict=True))
 
 
 def address(picture: Image.Image) -> str:

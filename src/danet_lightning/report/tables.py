@@ -148,7 +148,7 @@ def _float(value: Any) -> float | None:
 
 
 def _escaped(text: str) -> str:
-    """Text in which Markdown and the HTML within it see no mark of theirs."""
+    """Escape what Markdown, or HTML within it, would take for a mark of its own."""
     for sign in "\\`*_[]<>|":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else f"&{'lg'[sign == '>']}t;")
     return printable(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from danet_lightning.errors import RequestError, nearest
-from danet_lightning.runs.reading import Run
+from danet_lightning.runs.reading import Run, listed
 
 # what says where things lie, how they are shown, and which of several alike runs it is
 ASIDE = ("seed", "run_dir", "sweep_dir", "dirpath")
@@ -25,7 +25,7 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What a group has more than the baseline.
+    """How much higher the mIoU of a group is than that of the baseline.
 
     Attributes:
         spread: Of the differences, one for each seed that both have; where there is no such seed,
@@ -53,28 +53,28 @@ class Group:
 
     @property
     def scored(self) -> list[Run]:
-        """The runs that have an mIoU."""
+        """Return the runs that have an mIoU."""
         return [run for run in self.runs if run.miou is not None]
 
     @property
     def best(self) -> Run | None:
-        """The run with the highest mIoU."""
+        """Return the run with the highest mIoU; None without any."""
         return max(self.scored, key=lambda run: run.miou or 0.0, default=None)
 
     def spread(self, key: str = "miou") -> Spread | None:
-        """Mean and standard deviation of a number of results.json; None where no run has it."""
+        """Summarise a number of results.json over the runs; None where none has it."""
         return spread([run.results.get(key) for run in self.runs])
 
     def cost(self, key: str) -> Spread | None:
-        """The same, of a number under `cost`."""
+        """Summarise a number below `cost` in results.json."""
         return spread([run.results.get("cost", {}).get(key) for run in self.runs])
 
     def gamma(self, branch: str) -> Spread | None:
-        """The same, of the gamma of an attention branch."""
+        """Summarise the gamma of an attention branch, `pam` or `cam`."""
         return spread([run.results.get("gammas", {}).get(branch) for run in self.runs])
 
     def class_iou(self, name: str) -> Spread | None:
-        """The same, of the IoU of a class."""
+        """Summarise the IoU of a class."""
         return spread([run.results.get("class_iou", {}).get(name) for run in self.runs])
 
 
@@ -88,7 +88,7 @@ def spread(values: Sequence[Any]) -> Spread | None:
 
 
 def difference(group: Group, baseline: Group) -> Difference | None:
-    """What the mIoU of a group is above that of the baseline, paired by seed where it can be."""
+    """Subtract the mIoU of the baseline from that of a group, seed by seed where both have it."""
     mine, theirs = _by_seed(group), _by_seed(baseline)
     paired = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
     if found := spread(paired):
@@ -100,6 +100,7 @@ def difference(group: Group, baseline: Group) -> Difference | None:
 
 
 def _by_seed(group: Group) -> dict[str, float]:
+    """Return the mIoU of each seed, of several runs with the same one their mean."""
     scores: dict[str, list[float]] = {}
     for run in group.scored:
         if run.seed is not None:
@@ -125,7 +126,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """The keys in which runs differ, but for seeds and places; of copies of a key the shortest."""
+    """List the keys in which runs differ, but for seeds and places; of copies only the shortest."""
     columns: dict[str, tuple[str, ...]] = {}
     for key in dict.fromkeys(key for run in runs for key in run.config):
         if _is_aside(key, runs):
@@ -149,7 +150,7 @@ def _is_aside(key: str, runs: Sequence[Run]) -> bool:
 
 
 def shown(config: Mapping[str, Any], key: str) -> str:
-    """A value of a configuration as one types it; of a class its name alone."""
+    """Write a value of a configuration as one types it, and of a class its name alone."""
     if key not in config:
         return ABSENT
     value = config[key]
@@ -161,7 +162,7 @@ def shown(config: Mapping[str, Any], key: str) -> str:
 def _naming(
     keys: Sequence[str], groups: Sequence[tuple[str, ...]], typed: Sequence[str]
 ) -> list[str]:
-    """A few keys that tell the groups apart: in the order they were typed, then the least deep."""
+    """Choose keys that tell the groups apart: those that were typed first, then the least deep."""
 
     def order(key: str) -> tuple[int, int]:
         places = [n for n, each in enumerate(typed) if f"{key}.".startswith(f"{each}.")]
@@ -182,7 +183,7 @@ def _told_apart(
 
 
 def choose_baseline(groups: Sequence[Group], wanted: str | None) -> Group:
-    """The group that others are compared with: the one of a name or a run folder, else the first.
+    """Find the group that others are compared with, by its name or a run folder; else the first.
 
     Raises:
         RequestError: No group is called so, and no run of one lies there.
@@ -202,16 +203,16 @@ def choose_baseline(groups: Sequence[Group], wanted: str | None) -> Group:
 
 
 def warnings(groups: Sequence[Group]) -> list[str]:
-    """What makes it unfair to compare these runs, one sentence each."""
+    """Say what makes it unfair to compare these runs, in a sentence each."""
     runs = [run for group in groups for run in group.scored]
     told = []
     facts: dict[str, list[str]] = {
-        "protocols": [_text(run.results.get("protocol", {})) for run in runs],
+        "protocols": [listed(run.results.get("protocol", {})) for run in runs],
         "classes": [", ".join(run.results.get("class_iou", {})) for run in runs],
-        "data": [_text(data) for run in runs if (data := run.results.get("data"))],
+        "data": [listed(data) for run in runs if (data := run.results.get("data"))],
         "commits": [str(run.results.get("git_commit")) for run in runs],
-        "versions": [_text(run.results.get("versions", {})) for run in runs],
-        "machines": [_text(run.results.get("machine", {})) for run in runs],
+        "versions": [listed(run.results.get("versions", {})) for run in runs],
+        "machines": [listed(run.results.get("machine", {})) for run in runs],
     }
     for name, values in facts.items():
         different = list(dict.fromkeys(values))
@@ -240,12 +241,8 @@ NOTES = {
 }
 
 
-def _text(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {json.dumps(value, default=str)}" for key, value in facts.items())
-
-
 def _parts(texts: Sequence[str]) -> list[str]:
-    """Of comma-separated texts only what not all of them have."""
+    """Leave out of comma-separated texts what all of them have."""
     parts = [text.split(", ") for text in texts]
     common = set.intersection(*map(set, parts))
     return [", ".join(each for each in part if each not in common) or "none" for part in parts]

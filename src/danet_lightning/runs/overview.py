@@ -69,4 +69,6 @@ def count(group: Group) -> str:
 
 def printable(text: str) -> str:
     """Replace what a terminal, a page or a picture would take for a command: control characters."""
+    if text.isprintable():
+        return text
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,17 +63,17 @@ class Run:
 
     @property
     def seed(self) -> Any:
-        """The seed, None for a command without one."""
+        """Return the seed; None for a command without one."""
         return self.config.get("seed")
 
     @property
     def miou(self) -> float | None:
-        """The mIoU of a finished run, None where there is none."""
+        """Return the mIoU; None where there is none."""
         return self.results.get("miou")
 
     @cached_property
     def series(self) -> Series:
-        """Every column of metrics.csv; empty where there is none."""
+        """Read every column of metrics.csv; empty where there is none."""
         path = self.path / "metrics.csv"
         return series(path) if path.is_file() else {}
 
@@ -113,7 +113,7 @@ def below(folder: Path) -> Iterator[Path]:
 
 
 def _order(path: Path) -> tuple[int, str]:
-    """By name, and the points of a sweep by their number."""
+    """Order folders by name, and the points of a sweep by their number."""
     return (len(path.name) if path.name.isdecimal() else 0, path.name)
 
 
@@ -133,7 +133,7 @@ def read(folder: Path) -> Run:
 
 
 def _config(folder: Path, problems: list[str]) -> dict[str, Any]:
-    """The configuration that ran: training writes it down, of other commands Hydra's record is."""
+    """Read the configuration that ran: training writes it, other commands leave Hydra's record."""
     for name in ("config.yaml", ".hydra/resolved.yaml"):
         if not (folder / name).is_file():
             continue
@@ -146,6 +146,7 @@ def _config(folder: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _typed(folder: Path) -> tuple[str, ...]:
+    """Read which keys the command line had; none where that is not known."""
     try:
         given = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
     except Exception:  # they only help to name things
@@ -213,3 +214,9 @@ def flat(node: Any, key: str = "") -> dict[str, Any]:
         return {key: node}
     parts = [flat(value, f"{key}.{name}" if key else str(name)) for name, value in node.items()]
     return {name: value for part in parts for name, value in part.items()}
+
+
+def listed(facts: Mapping[str, Any]) -> str:
+    """Write facts in one line, `name value, name value`."""
+    parts = ((key, json.dumps(value, separators=(",", ":"))) for key, value in facts.items())
+    return ", ".join(f"{key} {value}" for key, value in parts)

@@ -28,7 +28,10 @@ def initialize(net: nn.Module, wider: nn.Module, path: Path, facts: Mapping[str,
     Raises:
         RequestError: The file cannot be read, or is of another network.
     """
-    content = loading.read(path)
+    try:
+        content = loading.read(path)
+    except RequestError as error:  # in the words of the key that was typed
+        raise RequestError(str(error).replace("ckpt_path:", "init_from:", 1)) from error
     other = content["danet_lightning"]
     tensors = content["state_dict"].items()
     stored = {name.removeprefix("net."): t for name, t in tensors if isinstance(t, Tensor)}

@@ -44,7 +44,8 @@ class SegmentationModule(EvaluationModule):
         mean: As in EvaluationModule.
         std: As in EvaluationModule.
         protocol: As in EvaluationModule.
-        loss: (outputs, mask) -> {name: scalar}; their sum is minimised.
+        loss: (outputs, mask) -> {name: scalar}; their sum is minimised. Each is a mean over the
+            labelled pixels, or over what the loss's `counted(mask)` says.
         optimizer: Parameter groups -> optimizer; its lr is the backbone's.
         head_lr_factor: Learning rate of the head over the backbone's.
         poly_power: The learning rate is lr * (1 - iteration / total)^power.
@@ -117,13 +118,14 @@ class SegmentationModule(EvaluationModule):
             self._record_step(total, terms)
         if self.trainer.accumulate_grad_batches == 1:
             return total
-        self._shares.append(labelled_pixels(batch["mask"]) / batch["mask"].numel())
+        counted: Callable[[Tensor], Tensor] = getattr(self.loss, "counted", labelled_pixels)
+        self._shares.append(counted(batch["mask"]) / batch["mask"].numel())
         return total * self._shares[-1]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Make the accumulated gradient that of the mean over all labelled pixels of the step.
 
-        Lightning averages over the batches of a step, however many labels each of them has.
+        Lightning averages over the batches of a step, however much in each of them counts.
         """
         if self._shares:
             mean = torch.stack(self._shares).mean().clamp(min=1e-6)
@@ -133,8 +135,10 @@ class SegmentationModule(EvaluationModule):
             self._shares = []
 
     def _record_step(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:
-        step = self.trainer.global_step
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        step, trainer = self.trainer.global_step, self.trainer
+        steps_an_epoch = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = min(every, max(steps_an_epoch, 1))  # so that a short run has a curve as well
         if every == 0 or (step + 1) % every:
             return
         names = ["train/loss", *(f"train/loss/{name}" for name in terms)]

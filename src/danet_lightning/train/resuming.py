@@ -67,9 +67,9 @@ def _resumable(path: Path) -> dict[str, Any]:
     content = checkpoint.read(path)
     if not {"loops", "rows"} <= set(content):
         raise RequestError(
-            f"ckpt_path: {path} holds weights without the state of a training, as convert writes "
-            "them, so there is nothing to resume. Start from its weights with init_from=..., "
-            "evaluate it, or predict."
+            f"ckpt_path: {path} holds weights without the state of a training, like every "
+            "best.ckpt and what convert writes, so there is nothing to resume. Go on from a "
+            "last.ckpt, or start from its weights with init_from=..., evaluate it, or predict."
         )
     if "train" not in content.get("data", ()):
         raise RequestError(

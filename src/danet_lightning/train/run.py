@@ -20,6 +20,7 @@ from danet_lightning.evaluate.results import report, track
 from danet_lightning.models.segmenter import Network, normalization
 from danet_lightning.processes.group import join_group, leave_group
 from danet_lightning.train import resuming
+from danet_lightning.train.class_weights import resolved
 from danet_lightning.train.initialization import initialize
 from danet_lightning.train.last_checkpoint import LastCheckpoint
 from danet_lightning.train.lightning_state import use_exact_loops
@@ -35,8 +36,10 @@ def train(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         checkpoint, content = resuming.find(config.ckpt_path, run_dir) or (None, None)
         config.trainer.precision = precision(config.trainer, content)
-        plain: Any = OmegaConf.to_container(config, resolve=True)
         datamodule: SegmentationDataModule = build(config, "data", SegmentationDataModule)
+        if "class_weights" in config.loss:
+            config.loss.class_weights = resolved(config.loss.class_weights, datamodule)
+        plain: Any = OmegaConf.to_container(config, resolve=True)
         facts = metadata(plain, dataset_facts(datamodule.dataset))
         if checkpoint and content:
             resuming.refuse_differences(content["danet_lightning"], facts, checkpoint)

@@ -6,8 +6,9 @@ const unpack = (text, Type = Uint8Array) =>
   new Type(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 const colors = unpack(data.colors);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const percent = (share) => `${(100 * share).toPrecision(3)} %`;
-const times = (value) => `${value < 0.001 ? value.toExponential(1) : Number(value.toPrecision(3))}×`;
+const rounded = (value, digits = 3) => (value < 1e-6 ? 0 : Number(value.toPrecision(digits)));
+const percent = (share) => `${rounded(100 * share)} %`;
+const times = (value, digits) => `${rounded(value, digits)}×`;
 const className = (id) => (id === 255 ? "ignored" : data.classes[id]);
 
 // Paint shares from 0 to 1 (a function of the pixel's number) in the colors of maps.
@@ -21,9 +22,11 @@ function paint(canvas, share) {
   context.putImageData(pixels, 0, 0);
 }
 
-function percentile(values, share) {
+// The value of the brightest color: of a percentile, but not below what all would have if they were alike, or where
+// all attention goes to one place, the rest of next to nothing would shine.
+function brightest(values, share, alike) {
   const sorted = Float64Array.from(values).sort();
-  return sorted[Math.round((sorted.length - 1) * share)];
+  return Math.max(alike, sorted[Math.round((sorted.length - 1) * share)]);
 }
 
 // Where on an element an event is, as shares of its height and width.
@@ -139,7 +142,7 @@ class PositionView {
       this.find(".least").textContent = "looks at 1 position";
       this.find(".most").textContent = `at all ${this.n} alike`;
     } else {
-      const most = percentile(this.values, clip.value / 100) || Math.max(...this.values) || 1;
+      const most = brightest(this.values, clip.value / 100, 1 / this.n);
       const scale = root.checked ? Math.sqrt : (share) => share;
       paint(this.find(".heat"), (i) => scale(this.values[i] / most));
       this.find(".least").textContent = "0";
@@ -152,7 +155,7 @@ class PositionView {
   tell(down, right, where = "under the cursor") {
     const i = this.positionAt(down, right), of = className(this.predicted[i]);
     const value = `${times(this.n * this.values[i])} 1/N, ${percent(this.values[i])}`;
-    const spread = Number(Math.exp(this.entropy[i]).toPrecision(3));
+    const spread = rounded(Math.exp(this.entropy[i]));
     const text = {
       row: `${value} of the attention`,
       column: `${value} of its attention goes to the mark`,
@@ -179,12 +182,12 @@ class PositionView {
       const swatch = element("i");
       swatch.style.background = `rgb(${data.palette[id].join()})`;
       const filled = element("b"), area = element("s");
-      filled.style.width = percent(shares[id]).replace(" ", "");
-      area.style.left = percent(areas[id]).replace(" ", "");
+      filled.style.width = `${100 * shares[id]}%`;
+      area.style.left = `${100 * areas[id]}%`;
       return element("li", {},
         element("span", { className: "name" }, swatch, className(id)),
         element("span", { className: "bar" }, filled, area),
-        element("span", {}, `${(100 * shares[id]).toFixed(1)} %, ${Number((shares[id] / areas[id]).toPrecision(2))}× its area`));
+        element("span", {}, `${(100 * shares[id]).toFixed(1)} %, ${times(shares[id] / areas[id], 2)} its area`));
     }));
   }
 }
@@ -227,10 +230,10 @@ class ChannelView {
   // The whole map, sorted; a square-root scale shows the small weights, too.
   draw() {
     const { channels, order } = this.part;
-    const most = percentile(this.weights, this.find(".clip").value / 100) || Math.max(...order.map((i) => this.row(i)).flatMap((row) => [...row]));
+    const most = brightest(this.weights, this.find(".clip").value / 100, 1 / channels);
     paint(this.find(".heat"), (i) =>
       Math.sqrt(this.weights[order[Math.floor(i / channels)] * channels + order[i % channels]] / most));
-    this.find(".most").textContent = `${most.toPrecision(2)} and more`;
+    this.find(".most").textContent = `${rounded(most, 2)} and more`;
   }
 
   row(channel) {

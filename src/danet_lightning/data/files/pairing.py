@@ -1,9 +1,9 @@
-"""Which label file belongs to which image: by the names of their files."""
+"""Pair images with their label files by the names of the files."""
 
 from collections.abc import Container, Mapping, Sequence, Set
 from pathlib import Path, PurePath
 
-from danet_lightning.data.base import DataError, Triple
+from danet_lightning.data.base import DataError, LeftOutError, Triple
 from danet_lightning.data.files.images import CAMERA_RAW, OTHER_FORMATS, SUFFIXES
 from danet_lightning.disk.names import composed, files_below
 
@@ -16,6 +16,7 @@ def pair_by_name(
     image_suffix: str = "",
     label_suffix: str = "",
     extra_labels: bool = False,
+    extra_images: bool = False,
     remedy: str = "Add or remove them.",
 ) -> tuple[list[Triple], list[DataError]]:
     """Pair the files below two folders by their paths without suffix, in the order of the paths.
@@ -29,6 +30,7 @@ def pair_by_name(
         image_suffix: What the name of every image ends with, and its label's does not.
         label_suffix: What the name of every label ends with, and its image's does not.
         extra_labels: Whether labels may lie there that belong to images elsewhere.
+        extra_images: Whether images without a label are left out, and are no error.
         remedy: What to do about files without a partner.
 
     Returns:
@@ -45,7 +47,11 @@ def pair_by_name(
     problems += _unread(image_folder, image_suffix, lonely) if lonely else []
     label_kinds = f"*{label_suffix}{'/'.join(LABEL_SUFFIXES)}"
     folders = image_folder, label_folder
-    problems += _without_partner(image_files, label_files, folders, label_kinds, remedy)
+    unlabelled = _without_partner(image_files, label_files, folders, label_kinds, remedy)
+    if extra_images:
+        told = "unlabelled", "They are left out, by dataset.skip_unlabelled=true."
+        unlabelled = [LeftOutError(each.fact, *told, each.files) for each in unlabelled]
+    problems += unlabelled
     if not extra_labels:
         image_kinds = f"*{image_suffix}.jpg/.png/..."
         problems += _without_partner(label_files, image_files, folders[::-1], image_kinds, remedy)
@@ -102,29 +108,25 @@ def _by_name(
         problems.append(DataError(text, "unreadable", "Make it readable or remove it.", [place]))
 
     files: dict[str, Path] = {}
-    for found in sorted(files_below(folder, cannot_be_listed)):
-        path = folder / found
-        stem = composed(path.stem)
-        if path.suffix.lower() not in kinds or path in others or not stem.endswith(suffix):
+    for relative in sorted(files_below(folder, cannot_be_listed)):
+        path = folder / relative
+        is_wanted = path.suffix.lower() in kinds and path not in others
+        if not is_wanted or not composed(path.stem).endswith(suffix):
             continue
-        name = path_id(PurePath(found), suffix)
+        name = path_id(PurePath(relative), suffix)
         if name in files:
-            problems.append(_ambiguous(files[name], path))
+            other, forms = files[name], ""
+            if composed(path.stem) == composed(other.stem) and path.stem != other.stem:
+                forms = f" in two Unicode forms, {other.stem!a} and {path.stem!a}"
+            text = (
+                f"{other} and {path.name} share a name{forms}, so a label cannot be told to belong "
+                "to one of them."
+            )
+            problems.append(
+                DataError(text, "ambiguous_name", "Remove or rename one.", [other, path])
+            )
         files[name] = path
     return files
-
-
-def _ambiguous(one: Path, other: Path) -> DataError:
-    apart = ""
-    if composed(one.stem) == composed(other.stem) and one.stem != other.stem:
-        apart = f" in two Unicode forms, {one.stem!a} and {other.stem!a}"
-    return DataError(
-        f"{one} and {other.name} share a name{apart}, so a label cannot be told to belong to one "
-        "of them.",
-        "ambiguous_name",
-        "Remove or rename one.",
-        [one, other],
-    )
 
 
 def path_id(path: PurePath, suffix: str = "") -> str:

@@ -79,10 +79,3 @@ def _end_worker(error: Exception, batch: Any) -> None:
     sys.stderr.write(f"A worker cannot hand on a batch: {type(error).__name__}: {error}\n")
     sys.stderr.flush()
     os._exit(1)  # this is one of its threads
-
-
-def cores() -> int:
-    """Return how many cores this process may use; the machine can have more."""
-    if hasattr(os, "sched_getaffinity"):  # macOS and Windows cannot tell
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,0 +1,22 @@
+"""What a checkpoint may name, and where."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+OURS = "danet_lightning"
+
+
+class Kind(NamedTuple):
+    """What may stand in one place of a checkpoint.
+
+    Attributes:
+        name: of the place, in messages.
+        bases: what its class has to be a subclass of.
+        home: the package of ours that such classes are in.
+        builders: functions that may stand for a class.
+    """
+
+    name: str
+    bases: tuple[type, ...]
+    home: str
+    builders: tuple[Callable[..., Any], ...] = ()

@@ -1,0 +1,58 @@
+"""The images that annotations belong to: found below one folder, wherever a tool has put them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from danet_lightning.data.files.images import SUFFIXES
+from danet_lightning.disk.names import composed, files_below
+from danet_lightning.errors import RequestError
+
+
+class ImagesBelow:
+    """The images below a folder, apart from those in its sub-folder of masks.
+
+    Args:
+        root: The folder.
+        masks: The name of the sub-folder.
+    """
+
+    def __init__(self, root: Path, masks: str) -> None:
+        self.root = root
+        names = (PurePosixPath(name) for name in files_below(root, lambda error: None))
+        self.names = [
+            name for name in names if name.suffix.lower() in SUFFIXES and name.parts[0] != masks
+        ]
+        self._by_path = {composed(str(name)): name for name in self.names}
+        self._by_name: dict[str, list[PurePosixPath]] = {}
+        for name in self.names:
+            self._by_name.setdefault(composed(name.name), []).append(name)
+
+    def find(self, named: str, beside: Path) -> Path | None:
+        """Return the image that a label file names, or None.
+
+        Args:
+            named: Its path as written, of any system.
+            beside: The folder of the label file, from which the path may start.
+
+        Raises:
+            RequestError: Images of this name lie in several folders, and none where it should.
+        """
+        given = composed(named.replace("\\", "/"))
+        starts = [os.path.relpath(beside, self.root), "."]
+        for start in starts:
+            place = os.path.normpath(PurePosixPath(start, given))
+            if place in self._by_path:
+                return self.root / self._by_path[place]
+        found = self._by_name.get(PurePosixPath(given).name, [])
+        ends = [name for name in found if str(name).endswith(given)] or found
+        if len(ends) > 1:
+            raise RequestError(
+                f"{named} may be {_listed(ends)}: give a label file that names their folders, or "
+                "prepare each folder by itself."
+            )
+        return self.root / ends[0] if ends else None
+
+
+def _listed(names: Sequence[PurePosixPath]) -> str:
+    return " or ".join(map(str, names[:3])) + (" or others" if len(names) > 3 else "")

@@ -1,0 +1,54 @@
+"""Each command imports what it uses: in a fresh interpreter, what is loaded at its end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("albumentations", "lightning", "pandas", "scipy", "torchmetrics", "wandb")
+CHECK = """
+import runpy, sys
+sys.argv = ["check", *sys.argv[1:]]
+runpy.run_module("danet_lightning.check", run_name="__main__", alter_sys=True)
+"""
+PREDICT = """
+from danet_lightning import load
+import danet_lightning.predict.__main__, danet_lightning.predict.run
+from danet_lightning.evaluate.protocols import MultiView
+from danet_lightning.models import DANet, dilated_resnet
+DANet(dilated_resnet("resnet18"), num_classes=2)
+"""
+LOADED = """
+import json, sys
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def loaded(script: str, *arguments: str, cwd: Path) -> set[str]:
+    """The packages that are there after a script, the last line of its output being theirs."""
+    command = [sys.executable, "-c", script + LOADED, *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["scenes", "camvid"])
+def test_check_needs_no_torch(tmp_path: Path, dataset: str) -> None:
+    from fake_trees import write_camvid
+
+    write_camvid(tmp_path / "camvid")
+    few = [f"dataset.{split}_images=1" for split in ("train", "val", "test")]
+    options = few if dataset == "scenes" else ["dataset.root=camvid"]
+    packages = loaded(CHECK, f"dataset={dataset}", *options, "run_dir=out", cwd=tmp_path)
+    assert not packages & {*HEAVY, "torch", "torchvision"}
+    assert {"cv2", "matplotlib"} <= packages
+    assert (tmp_path / "out" / "check.json").is_file()
+
+
+@pytest.mark.slow
+def test_predict_and_load_need_no_lightning(tmp_path: Path) -> None:
+    packages = loaded(PREDICT, cwd=tmp_path)
+    assert not packages & {*HEAVY, "matplotlib"}
+    assert "torch" in packages
