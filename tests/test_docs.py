@@ -15,14 +15,7 @@ from danet_lightning.config.launch import understood
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
-FORMS = {
-    "train": schema.TrainConfig,
-    "evaluate": schema.EvaluateConfig,
-    "predict": schema.PredictConfig,
-    "convert": schema.ConvertConfig,
-    "check": schema.CheckConfig,
-    "prepare": schema.PrepareConfig,
-}
+FORMS = {verb: getattr(schema, f"{verb.title()}Config") for verb in VERBS}
 COMMAND = re.compile(  # "$ " introduces an example of a wrong one
     rf"(?<!\$ )(?:danet |python -m danet_lightning\.)({'|'.join(FORMS)}) ([^`#\n]*)"
 )

@@ -29,7 +29,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: object) -> 
     )
     request = {
         "ckpt_path": "best.ckpt", "input": str(tmp_path / "in"), "output": str(tmp_path / "out"),
-        "dataset": {}, "count": None, "points": None, "channels": None, "max_pixels": 2**21,
+        "dataset": {}, "count": None, "points": None, "channels": None, "max_side": 2048,
         "page_megabytes": 24, "device": "cpu", "trusted": [],
     }  # fmt: skip
     command.attention(OmegaConf.create(request | options), tmp_path)
@@ -100,9 +100,9 @@ def test_a_large_image_is_reduced_and_the_page_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(tmp_path / "in" / "a.png", height=640, width=960)
-    look(tmp_path, monkeypatch, max_pixels=6144, points=[[639, 959]])
+    look(tmp_path, monkeypatch, max_side=96, points=[[639, 959]])
     page = (tmp_path / "out" / "a.html").read_text()
-    assert "96 × 64 pixels (reduced from 960 × 640, see max_pixels)" in " ".join(page.split())
+    assert "96 × 64 pixels (reduced from 960 × 640, max_side)" in " ".join(page.split())
     with Image.open(tmp_path / "out" / "a_attention.png") as figure:
         assert np.asarray(figure.convert("RGB")).std() > 10
 
@@ -114,7 +114,7 @@ def test_a_large_image_is_reduced_and_the_page_says_so(
         (["input=a.jpg", "points=[[1,-1]]"], "points: [[1, -1]]: entry 0 entry 1 must be greater"),
         (["input=a.jpg", "points=[1,2]"], "points: [1, 2]: entry 0 must be"),
         (["input=a.jpg", "channels=4"], "channels: 4: must be"),
-        (["input=a.jpg", "max_pixels=0"], "max_pixels: 0: must be greater than 0"),
+        (["input=a.jpg", "max_side=0"], "max_side: 0: must be greater than 0"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_loaded(

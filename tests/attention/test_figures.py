@@ -6,7 +6,7 @@ from attending import CLASSES, PALETTE, image, naive, segmenter
 from danet_lightning.attention.figures import (
     attention_figure,
     branches_figure,
-    rendered,
+    file_of,
     typical_points,
 )
 from danet_lightning.attention.observation import Observation, observe
@@ -63,12 +63,12 @@ def test_where_all_attention_goes_to_one_position_the_rest_is_dark() -> None:
 
 
 def test_text_is_vector_text_and_files_are_the_same_each_time(seen: Observation) -> None:
-    names = ("a $x$ $y_{", "b\x07", "<c>")
-    files = [rendered(branches_figure(seen, names, PALETTE), "pdf") for _ in range(2)]
+    names = ("a $x$ $y_{", "b\x07 道路", "<c>")
+    files = [file_of(branches_figure(seen, names, PALETTE), "pdf") for _ in range(2)]
     assert files[0] == files[1]
     assert b"/FontFile2" in files[0]  # TrueType; letters drawn as shapes would need none
     assert b"CreationDate" not in files[0]
-    assert rendered(branches_figure(seen, names, PALETTE), "png").startswith(b"\x89PNG")
+    assert file_of(branches_figure(seen, names, PALETTE), "png").startswith(b"\x89PNG")
 
 
 def test_typical_points_lie_deep_in_the_largest_classes() -> None:
@@ -94,4 +94,4 @@ def test_an_image_of_one_pixel(seen: Observation) -> None:
         attention_figure(one, CLASSES, PALETTE, [(0, 0)]),
         branches_figure(one, CLASSES, PALETTE),
     ):
-        assert rendered(figure, "png").startswith(b"\x89PNG")
+        assert file_of(figure, "png").startswith(b"\x89PNG")

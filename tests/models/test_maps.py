@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from danet_lightning.models import ChannelAttention, PositionAttention
+from danet_lightning.models.ccnet import CrissCrossAttention
 from danet_lightning.models.maps import BLOCK, Mapped, PositionMap, pool
+from danet_lightning.models.non_local import NonLocalBlock
 
 
 def features(seed: int, *shape: int) -> torch.Tensor:
@@ -43,6 +45,27 @@ def test_one_position_looks_at_itself() -> None:
     map_ = PositionMap(torch.full((2, 1, 1), 9.0), torch.full((2, 1, 1), 9.0))
     assert map_.rows(torch.tensor([0])).tolist() == [[1.0]]
     assert map_.entropy.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("criss_cross", [False, True])
+def test_the_rivals_compute_by_their_maps(criss_cross: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    module = CrissCrossAttention(16) if criss_cross else NonLocalBlock(16)
+    with torch.no_grad():
+        (module.gamma if criss_cross else module.project[1].weight).fill_(2)
+        x = 2 * features(seed, 1, 16, 6, 7)
+        module.eval()
+        assert isinstance(module, Mapped)
+        map_ = module.attention_map(x)
+        rows = map_.rows(torch.arange(42))
+        torch.testing.assert_close(map_.columns(torch.arange(42)), rows.T)
+        mixed = module.value(x).flatten(2) @ rows.T.float()
+        added = 2 * mixed if criss_cross else module.project(mixed.view(1, 8, 6, 7))
+        torch.testing.assert_close(module(x), x + added.view_as(x), rtol=1e-4, atol=1e-4)
+    if criss_cross:
+        assert (rows > 0).sum(1).tolist() == [6 + 7 - 1] * 42
+        assert map_.entropy.isfinite().all()
+        assert (map_.pooled(2).rows(torch.tensor([4])) > 0).sum() == 3 + 4 - 1
 
 
 def test_position_attention_computes_by_its_map(seed: int) -> None:

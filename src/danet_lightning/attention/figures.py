@@ -3,10 +3,9 @@
 H, W: size of the image that the network sees, h, w: size of the features, N: positions.
 """
 
-import io
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +14,10 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from danet_lightning.attention.observation import Observation, position_of
-from danet_lightning.attention.page import COLORS, printable, strongest_channels
+from danet_lightning.attention.page import COLORS, strongest_channels
 from danet_lightning.data.base import IGNORE, Pixels
 from danet_lightning.models.maps import ChannelMap, PositionMap
+from danet_lightning.pictures.confusion import label_text, rendered
 from danet_lightning.pictures.masks import Palette, colorize
 
 if TYPE_CHECKING:
@@ -98,16 +98,14 @@ def branches_figure(observation: Observation, classes: Sequence[str], palette: P
     return _figure(panels, _legend(observation, classes, palette))
 
 
-def rendered(figure: "Figure", file_format: str) -> bytes:
-    """Return the file of a figure, png or pdf; the same figure makes the same bytes."""
+def file_of(figure: "Figure", kind: Literal["png", "pdf"]) -> bytes:
+    """Return the content of a figure's file; the same figure makes the same bytes."""
     from matplotlib import rc_context
 
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every letter of a PDF
-    content = io.BytesIO()
-    undated = {"CreationDate": None} if file_format == "pdf" else None
+    undated = {"CreationDate": None} if kind == "pdf" else None
     with rc_context(STYLE):
-        figure.savefig(content, format=file_format, dpi=300, metadata=undated)
-    return content.getvalue()
+        return rendered(figure, kind, dpi=300, metadata=undated)
 
 
 def typical_points(observation: Observation, number: int = 2) -> list[tuple[int, int]]:
@@ -195,7 +193,7 @@ def _legend(
     observation: Observation, classes: Sequence[str], palette: Palette
 ) -> list[tuple[str, Sequence[int]]]:
     return [
-        ("ignored", (0, 0, 0)) if index == IGNORE else (printable(classes[index]), palette[index])
+        ("ignored", (0, 0, 0)) if index == IGNORE else (label_text(classes[index]), palette[index])
         for index in observation.present()
     ]
 

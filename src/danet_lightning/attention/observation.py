@@ -19,6 +19,7 @@ from danet_lightning.data.base import Pixels
 from danet_lightning.errors import RequestError
 from danet_lightning.models.maps import ChannelMap, Mapped, PositionMap
 from danet_lightning.models.segmenter import Segmenter, normalize
+from danet_lightning.predict.writing import seen_size
 
 TITLES = {PositionMap: "Position attention", ChannelMap: "Channel attention"}
 
@@ -101,7 +102,7 @@ def observe(
     segmenter: Segmenter,
     image: Pixels,
     label: Pixels | None = None,
-    max_pixels: int = 2**21,
+    max_side: int | None = 2048,
 ) -> Observation:
     """Let a network see an image in one pass, then once more without each of its attentions.
 
@@ -109,7 +110,7 @@ def observe(
         segmenter: On the device where it computes.
         image: (rows, columns, 3) RGB.
         label: (rows, columns) class ids.
-        max_pixels: H * W at most; a larger image is reduced.
+        max_side: H and W at most, as in `predict`; a larger image is reduced. None: never.
 
     Raises:
         RequestError: The network has no map to tell, or is one that is not described by `Mapped`.
@@ -117,7 +118,7 @@ def observe(
     modules = mapped_modules(segmenter.net)
     backbone = getattr(segmenter.net, "backbone", segmenter.net)
     given = image.shape[:2]
-    image, label = _reduced(image, label, max_pixels)
+    image, label = _reduced(image, label, max_side)
     with _recorded([backbone, *modules.values()]) as calls:
         prediction = _predict(segmenter, image)
     branches = []
@@ -180,8 +181,8 @@ def position_of(point: tuple[int, int], shape: tuple[int, ...], size: tuple[int,
 
 
 def _predict(segmenter: Segmenter, image: Pixels) -> Pixels:
-    device = next(segmenter.net.parameters()).device
-    batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)  # (1, 3, H, W)
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None]  # (1, 3, H, W)
+    batch = batch.to(next(segmenter.net.parameters(), batch).device)
     logits = segmenter.net.predict_logits(normalize(batch, segmenter.mean, segmenter.std))
     ids: Pixels = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
     return ids
@@ -216,13 +217,12 @@ def _answering(answers: Mapping[nn.Module, Callable[[Any], Any]]) -> Iterator[No
             del module.forward
 
 
-def _reduced(image: Pixels, label: Pixels | None, max_pixels: int) -> tuple[Pixels, Pixels | None]:
-    height, width = image.shape[:2]
-    factor = (max_pixels / (height * width)) ** 0.5
-    if factor >= 1:
+def _reduced(
+    image: Pixels, label: Pixels | None, max_side: int | None
+) -> tuple[Pixels, Pixels | None]:
+    size = seen_size(image.shape[1], image.shape[0], max_side)
+    if size == (image.shape[1], image.shape[0]):
         return image, label
-    width, height = max(1, int(width * factor)), max(1, int(height * factor))
-    size = min(width, max_pixels // height or 1), min(height, max_pixels // width or 1)  # a line
     smaller = np.array(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     if label is not None:
         label = np.array(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))

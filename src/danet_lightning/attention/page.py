@@ -20,6 +20,7 @@ from danet_lightning.attention.observation import TITLES, Branch, Observation, a
 from danet_lightning.data.base import IGNORE, Pixels
 from danet_lightning.models.maps import ChannelMap, PositionMap, pool
 from danet_lightning.pictures.masks import Palette, colorize
+from danet_lightning.runs.overview import printable
 
 COLORS = "inferno"  # from dark to bright for everybody, color-blind or not, and in grey print
 SHOWN_SIDE = 1280  # longer side of the pictures on the page, in pixels
@@ -79,13 +80,6 @@ def page(
     )
 
 
-def printable(name: str) -> str:
-    """Return a name with what would steer a terminal, a page or a figure written as escapes."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in name
-    )
-
-
 def color_ramp() -> NDArray[np.uint8]:
     """(256, 3): the colors of a map, from nothing to the most."""
     from matplotlib import colormaps
@@ -122,6 +116,7 @@ def _position_part(
         "pooled": factor,
         "whole": whole.size,
         "size": pooled.size,
+        "crissCross": pooled.criss_cross,
         "depth": pooled.query.shape[0],
         "query": _packed(_by_position(pooled.query)),
         "key": _packed(_by_position(pooled.key)),

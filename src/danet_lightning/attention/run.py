@@ -58,9 +58,9 @@ def attention(config: DictConfig, run_dir: Path) -> None:
             continue
         _require_points(config.points, picture, image)
         try:
-            observation = observe(segmenter, image, label, config.max_pixels)
+            observation = observe(segmenter, image, label, config.max_side)
         except torch.OutOfMemoryError:
-            skipped.append(f"{picture.name} does not fit into memory; try a smaller max_pixels")
+            skipped.append(f"{picture.name} does not fit into memory; try a smaller max_side")
             continue
         _require_channels(config.channels, observation)
         _write(observation, picture, segmenter, config)
@@ -112,8 +112,8 @@ def _write(
         ("attention", figures.attention_figure(observation, *facts, points, config.channels)),
         ("branches", figures.branches_figure(observation, *facts)),
     ):
-        for suffix in ("png", "pdf"):
-            written[f"_{name}.{suffix}"] = figures.rendered(figure, suffix)
+        written[f"_{name}.png"] = figures.file_of(figure, "png")
+        written[f"_{name}.pdf"] = figures.file_of(figure, "pdf")
     for suffix, data in written.items():
         path = picture.target.with_name(picture.target.name + suffix)
         write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]

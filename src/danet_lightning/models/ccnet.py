@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from danet_lightning.errors import checked
 from danet_lightning.models.attention import at_least_float32, queries_and_keys
 from danet_lightning.models.context import AttentionContext, ContextNetwork
+from danet_lightning.models.maps import PositionMap
 
 
 class CCNet(ContextNetwork):
@@ -70,6 +71,10 @@ class CrissCrossAttention(nn.Module):
             context = criss_cross(self.query(x), self.key(x), self.value(x))
             x = x + (self.gamma * context).to(x.dtype)  # equation 2
         return x
+
+    def attention_map(self, x: Tensor) -> PositionMap:
+        """The map by which the first of its steps mixes the features of one image, (1, C, H, W)."""
+        return PositionMap(self.query(x)[0], self.key(x)[0], criss_cross=True)
 
 
 def criss_cross(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

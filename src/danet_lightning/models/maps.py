@@ -22,10 +22,12 @@ class PositionMap:
     Attributes:
         query: (D, h, w). A factor on the energies, such as 1 / sqrt(D), belongs in here.
         key: (D, h, w).
+        criss_cross: Whether a position looks at its own row and column alone.
     """
 
     query: Tensor
     key: Tensor
+    criss_cross: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -44,31 +46,41 @@ class PositionMap:
 
     def rows(self, positions: Tensor) -> Tensor:
         """(n,) -> (n, N): what the positions look at, equation 1; each row sums to 1."""
-        energy = _flat(self.query)[positions] @ _flat(self.key).T
+        energy = self._energy(self.query, self.key, positions)
         return (energy - self.log_sum[positions, None]).exp()
 
     def columns(self, positions: Tensor) -> Tensor:
         """(n,) -> (n, N): how much each position of the map looks at these."""
-        energy = _flat(self.key)[positions] @ _flat(self.query).T
+        energy = self._energy(self.key, self.query, positions)
         return (energy - self.log_sum).exp()
 
     def pooled(self, factor: int) -> "PositionMap":
         """Average queries and keys over squares of positions; the map of these is another one."""
         if factor == 1:
             return self
-        return PositionMap(pool(self.query, factor), pool(self.key, factor))
+        return PositionMap(pool(self.query, factor), pool(self.key, factor), self.criss_cross)
 
     @cached_property
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        key, parts = _flat(self.key).T, []
-        for query in torch.split(_flat(self.query), BLOCK):
-            energy = query @ key  # (n, N)
+        parts = []
+        for positions in torch.split(torch.arange(self.query[0].numel()), BLOCK):
+            energy = self._energy(self.query, self.key, positions)
             log_sum = energy.logsumexp(1)  # (n,)
             weights = (energy - log_sum[:, None]).exp()
-            # rounding must not make of the entropy of a single position a negative one
-            parts.append((log_sum, (log_sum - (weights * energy).sum(1)).clamp(min=0)))
+            parts.append((log_sum, torch.special.entr(weights).sum(1)))
         log_sums, entropies = zip(*parts, strict=True)
         return torch.cat(log_sums), torch.cat(entropies)
+
+    def _energy(self, of: Tensor, with_: Tensor, positions: Tensor) -> Tensor:
+        """(n, N): the products of the features at these positions with those at all."""
+        energy = _flat(of)[positions] @ _flat(with_).T
+        if not self.criss_cross:
+            return energy
+        width, every = self.size[1], torch.arange(energy.shape[1])
+        apart = (positions[:, None] // width != every // width) & (
+            positions[:, None] % width != every % width
+        )
+        return energy.masked_fill(apart, -torch.inf)
 
 
 @dataclass(frozen=True, eq=False)

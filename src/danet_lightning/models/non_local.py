@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from danet_lightning.errors import checked
 from danet_lightning.models.attention import attend, queries_and_keys
 from danet_lightning.models.context import AttentionContext, ContextNetwork
+from danet_lightning.models.maps import PositionMap
 
 
 class NonLocalNet(ContextNetwork):
@@ -66,3 +67,7 @@ class NonLocalBlock(nn.Module):
         context = attend(query, key, value)  # (B, D, N), equations 1 and 4
         grown: Tensor = self.project(context.reshape(batch, -1, height, width))  # (B, C, H, W)
         return x + grown.to(x.dtype)
+
+    def attention_map(self, x: Tensor) -> PositionMap:
+        """The map of equation 4 for one image, (1, C, H, W)."""
+        return PositionMap(self.query(x)[0], self.key(x)[0])

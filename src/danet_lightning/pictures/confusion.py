@@ -99,7 +99,7 @@ def worst_confusions(
 
 
 def rendered(figure: "Figure", kind: str, **options: Any) -> bytes:
-    """Return a figure as the content of a file, a png or svg.
+    """Return a figure as the content of a file: png, svg or pdf.
 
     Silently where the font lacks a sign: of a name in Chinese a PNG shows boxes, an SVG the name.
     """

@@ -109,12 +109,17 @@ class PositionView {
     const [one, all] = isColumn ? [this.key, this.query] : [this.query, this.key];
     const depth = this.part.depth, own = one.subarray(index * depth, (index + 1) * depth);
     const weights = new Float64Array(this.n);
-    for (let i = 0, at = 0; i < this.n; i++) {
+    for (let i = 0; i < this.n; i++) {
+      if (this.part.crissCross && this.isApart(i, index)) continue;
       let energy = 0;
-      for (let d = 0; d < depth; d++, at++) energy += own[d] * all[at];
+      for (let d = 0, at = i * depth; d < depth; d++, at++) energy += own[d] * all[at];
       weights[i] = Math.exp(energy - this.logSum[isColumn ? i : index]);
     }
     return weights;
+  }
+
+  isApart(one, other) {
+    return one % this.w !== other % this.w && Math.floor(one / this.w) !== Math.floor(other / this.w);
   }
 
   choose(down, right) {
