@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def points_of(sweep_dir: Path) -> list[str]:
-    return sorted(path.name for path in sweep_dir.iterdir() if path.name.isdecimal())
+    return sorted(path.name for path in sweep_dir.iterdir() if (path / ".hydra").is_dir())
 
 
 # ---- how a sweep ends, with a task that only fails
@@ -88,14 +88,14 @@ def test_a_failing_point_stops_no_other_and_the_code_tells(
     told = capfd.readouterr().err
     end = told.partition(f"{len(errors)} of the sweep's points failed:\n")[2].splitlines()
     for line, (seed, error) in zip(end, sorted(errors.items()), strict=False):
-        assert line.startswith(f"  here/{seed - 1}  seed={seed}  ")
+        assert line.startswith(f"  here/seed={seed}  seed={seed}  ")
         assert str(error) in line
         if not isinstance(error, OSError):
-            assert f"/here/{seed - 1}: {error}\n" in told  # at once
+            assert f"/here/seed={seed}: {error}\n" in told  # at once
     assert len(end) == len(errors) + 1
     assert "Traceback" not in told
     assert caplog.text.count("Traceback") == 1  # of what has no name, in the point's log
-    assert points_of(Path("here")) == ["0", "1", "2"]
+    assert points_of(Path("here")) == ["seed=1", "seed=2", "seed=3"]
 
 
 def test_the_end_of_a_point_that_is_told_to_stop_is_the_end_of_the_sweep(
@@ -115,7 +115,7 @@ def test_the_command_for_what_is_missing_keeps_the_folder(
     assert swept({}, *added) == (0, [1, 2, 3])
     assert "failed" not in capfd.readouterr().err  # the note of the first start is gone
     (sweep_dir,) = (tmp_path / "sweeps").iterdir()
-    assert points_of(sweep_dir) == ["0", "1", "2"]
+    assert points_of(sweep_dir) == ["seed=1", "seed=2", "seed=3"]
 
 
 def test_a_sweep_ends_with_its_means_and_the_command_that_shows_more(
@@ -251,7 +251,7 @@ def test_two_ranks_of_four_points(folder: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     sweep_dir = folder / "here"
-    assert points_of(sweep_dir) == ["0", "1", "2", "3"]
+    assert len(points_of(sweep_dir)) == 4
     networks = [torch.load(path, weights_only=True) for path in sweep_dir.glob("*/best.ckpt")]
     assert len({frozenset(each["state_dict"]) for each in networks}) == 4
     assert len({path.name for path in folder.rglob("offline-run-*")}) == 4
