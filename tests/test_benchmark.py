@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import benchmark_data
+import benchmark_model
 import pytest
 import torch
 from benchmark_data import textbook_sample, write_photos
@@ -85,3 +86,29 @@ def test_the_textbook_sample_is_a_sample(size: tuple[int, int], tmp_path: Path, 
     assert (mask.shape, mask.dtype) == ((100, 120), torch.int64)
     assert image.min() >= -2.2
     assert image.max() <= 2.7
+
+
+def test_the_costs_of_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Attention's work grows with the square of the positions N: 2 N^2 (D + C)."""
+    output = tmp_path / "model.json"
+    ours = "backbone._target_=small_net.SmallNet"
+    arguments = ["--config", ours, f"{ours} model.pam=false", "--size", "64x64", "128x128"]
+    arguments += ["--repeats", "2", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["", *arguments])
+    benchmark_model.main()
+    rows = json.loads(output.read_text())["rows"]
+    assert len(rows) == len(capsys.readouterr().out.splitlines()) - 1 == 4
+    for row in rows:
+        assert row["images_a_second"] == pytest.approx(1000 / row["milliseconds"])
+    with_pam, without = rows[:2], rows[2:]
+    flops, less = ([row["flops_of_an_image"] for row in part] for part in (with_pam, without))
+    width, positions = 16, (64, 256)
+    convolutions = 2 * (64 * width * 9 + width * (2 + 2 + width) + width * width * 9)
+    for one, other, n in zip(flops, less, positions, strict=True):
+        assert one - other == n * convolutions + 2 * n * n * (2 + width)
+    parameters = with_pam[0]["parameters"] - without[0]["parameters"]
+    # the branch: two 3x3 with norms, queries, keys and values with biases, gamma, two classifiers
+    branch = 64 * 16 * 9 + 16 * 16 * 9 + 4 * 16 + 2 * (16 * 2 + 2) + 16 * 16 + 16 + 1
+    assert parameters == branch + 16 * 19 + 19

@@ -14,13 +14,16 @@ import pytest
 import torch
 from commands import danet
 from PIL import Image
+from small_net import SmallNet
 from torch import nn
 
-from danet_lightning import load
+from danet_lightning import load, models
+from danet_lightning.checkpoints.onnx_file import OnnxNetwork
 from danet_lightning.data.drawing import CLASSES, draw_scene
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.evaluate.protocols import MultiView
 from danet_lightning.export import graph, onnx_files
+from danet_lightning.export.parity import parity
 from danet_lightning.models import DANet, Segmenter
 from danet_lightning.models import attention as attention_module
 
@@ -214,6 +217,23 @@ def test_the_example_of_the_readme_needs_no_torch(onnx: Path, tmp_path: Path) ->
         np.testing.assert_array_equal(np.asarray(mask), load(onnx).segment(image))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", [models.CCNet, models.DeepLabV3, models.NonLocalNet, models.PSPNet]
+)
+def test_the_rivals_are_exported_as_well(kind: type[nn.Module], seed: int) -> None:
+    torch.manual_seed(seed)
+    net = kind(SmallNet(), 3)
+    for name, parameter in net.named_parameters():
+        if name.endswith(("gamma", "project.1.weight")):  # they start as if there was no attention
+            parameter.data.fill_(1.0)
+    original = segmenter(net)
+    model = graph.onnx_model(original, {}, ["logits"], 20)
+    network = OnnxNetwork(model.SerializeToString(), 3, original.mean, original.std)
+    for row in parity(original, network, (64, 96)):
+        assert row["largest_error"] < 1e-5 * row["largest_logit"]
+
+
 class Counting(nn.Module):
     """A network whose answer depends on an operation that ONNX has not."""
 
@@ -237,7 +257,6 @@ def test_other_classes_than_pytorch_are_never_written(
 ) -> None:
     """As of a graph whose loop was traced at one size."""
     import onnx as library
-    from small_net import SmallNet
 
     other = segmenter(DANet(SmallNet(), len(CLASSES)))
     other.classes = CLASSES

@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
 def reported(runs: Any, output: Path, **options: Any) -> Page:
     given = {"runs": [str(each) for each in runs], "output": str(output), "baseline": None}
-    given |= {"images": 0, "device": "cpu", "trusted": [], **options}
+    given |= {"wandb": None, "images": 0, "device": "cpu", "trusted": [], **options}
     report(OmegaConf.create(given), output)
     return Page(output / "report.html")
 

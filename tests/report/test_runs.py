@@ -1,6 +1,7 @@
 """Run folders: what state they are in, which belong together, and how groups compare."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,13 @@ def test_means_and_paired_differences_are_numpys(ablation: Any) -> None:
     assert grouping.warnings(groups) == []
 
 
-def test_the_points_of_a_sweep_come_in_their_order(tmp_path: Path) -> None:
-    for number in range(12):
-        write_run(tmp_path / str(number), 0.5, seed=number)
-    assert [path.name for path in reading.find([tmp_path])] == [str(n) for n in range(12)]
+def test_the_points_of_a_sweep_come_in_its_order(tmp_path: Path) -> None:
+    """Which is not that of their names, as the first one is what others are compared with."""
+    for number, name in enumerate(["pam=true", "cam=true", "pam=false"]):
+        write_run(tmp_path / name, 0.5, seed=number)
+        record = tmp_path / name / ".hydra" / "overrides.yaml"
+        os.utime(record, (1000 + number, 1000 + number))
+    assert [path.name for path in reading.find([tmp_path])] == ["pam=true", "cam=true", "pam=false"]
 
 
 def test_without_a_common_seed_the_difference_is_that_of_the_means(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from commands import danet, start
 from PIL import Image
 from processes import devices, succeed
 from trainings import TINY, TRUSTED, matrix_of
+
+from danet_lightning.report import workspace
 
 SMALL = [
     "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=2", "batch_size=2",
@@ -258,6 +261,17 @@ def test_wandb_run_can_be_read_back(trained):
     for name in ("confusion", "classes"):
         assert list(offline.glob(f"files/media/images/val/{name}*.png"))
     assert list(offline.glob("files/media/images/val/predictions*.png"))
+
+
+def test_what_the_workspace_shows_is_logged(trained):
+    _, run_dir = trained
+    columns = set(rows_of(run_dir)[0])
+    panels = {metric for section in workspace.CURVES.values() for metric in section}
+    assert panels <= columns
+    assert [name for name in columns if re.fullmatch(workspace.CLASSES, name)]
+    (offline,) = (run_dir / "wandb").glob("offline-run-*")
+    for key in workspace.PICTURES:
+        assert list(offline.glob(f"files/media/images/{key}*.png"))
 
 
 def inspect(offline: Path) -> str:

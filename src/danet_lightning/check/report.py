@@ -1,4 +1,4 @@
-"""What `check` found, as text for a person, as JSON for a program, and as a picture."""
+"""Write a report on a data set: as text for a person, as JSON for a program, as a picture."""
 
 import io
 import json
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from danet_lightning.check.findings import ERRORS, WARNINGS, Finding
+from danet_lightning.check.findings import ERRORS, WARNINGS
 from danet_lightning.check.splits import Report, Tally
 from danet_lightning.data.base import IGNORE
 from danet_lightning.disk.writing import write_atomically
@@ -32,7 +32,18 @@ def write(report: Report, run_dir: Path) -> None:
         "errors": len(report.errors),
         "warnings": len(report.findings) - len(report.errors),
         "splits": splits,
-        "findings": [_finding_facts(finding) for finding in report.findings],
+        "findings": [
+            {
+                "severity": "warning" if finding.is_warning else "error",
+                "kind": finding.kind,
+                "splits": finding.splits,
+                "image": finding.name or None,
+                "files": finding.files,
+                "message": finding.message,
+                "remedy": finding.remedy,
+            }
+            for finding in report.findings
+        ],
     }
     if splits:
         picture = _picture(report, splits)
@@ -46,10 +57,10 @@ def write(report: Report, run_dir: Path) -> None:
 
 
 def _split_facts(tally: Tally, report: Report) -> dict[str, Any]:
-    classes = report.data.classes
+    """Gather the numbers of one split."""
     pixels = int(tally.counts.sum())
-    counts = [int(count) for count in tally.counts[: len(classes)]]
-    labelled = sum(counts)
+    class_pixels = dict(zip(report.data.classes, tally.counts.tolist(), strict=False))
+    labelled = sum(class_pixels.values())
     sizes = sorted(tally.sizes, key=lambda size: (size[0] * size[1], size))
     common = tally.sizes.most_common(1)
     return {
@@ -64,33 +75,20 @@ def _split_facts(tally: Tally, report: Report) -> dict[str, Any]:
         },
         "pixels": pixels,
         "ignored_share": int(tally.counts[IGNORE]) / pixels if pixels else None,
-        "class_pixels": dict(zip(classes, counts, strict=True)),
+        "class_pixels": class_pixels,
         "class_share": {  # of the labelled pixels
-            name: count / labelled if labelled else None
-            for name, count in zip(classes, counts, strict=True)
+            name: count / labelled if labelled else None for name, count in class_pixels.items()
         },
-        "unseen": [name for name, count in zip(classes, counts, strict=True) if not count],
-    }
-
-
-def _finding_facts(finding: Finding) -> dict[str, Any]:
-    return {
-        "severity": "warning" if finding.is_warning else "error",
-        "kind": finding.kind,
-        "splits": list(finding.splits),
-        "image": finding.name or None,
-        "files": list(finding.files),
-        "message": finding.message,
-        "remedy": finding.remedy,
+        "unseen": [name for name, count in class_pixels.items() if not count],
     }
 
 
 def _split_lines(splits: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Write one line for each split: its images, their sizes and pixels."""
+    row = "{:<10}{:>8}{:>11}  {:>11}  {:>11}  {:>19}{:>16}{:>9}"
+    titles = ("split", "images", "published", "smallest", "largest", "most common")
     if splits:
-        yield (
-            f"{'split':<10}{'images':>8}{'published':>11}  {'smallest':>11}  {'largest':>11}  "
-            f"{'most common':>19}{'pixels':>16}{'ignored':>9}"
-        )
+        yield row.format(*titles, "pixels", "ignored")
     for split, facts in splits.items():
         sizes = facts["sizes"]
         smallest, largest, common = (
@@ -99,14 +97,13 @@ def _split_lines(splits: dict[str, dict[str, Any]]) -> Iterator[str]:
         )
         published = "-" if facts["published"] is None else facts["published"]
         ignored = "-" if facts["ignored_share"] is None else f"{facts['ignored_share']:.2%}"
-        often = f"{common} ({sizes['images_of_most_common']})"
-        yield (
-            f"{split:<10}{facts['images']:>8}{published:>11}  {smallest:>11}  {largest:>11}  "
-            f"{often:>19}{facts['pixels']:>16,}{ignored:>9}"
-        )
+        common += f" ({sizes['images_of_most_common']})"
+        shown = (split, facts["images"], published, smallest, largest, common)
+        yield row.format(*shown, f"{facts['pixels']:,}", ignored)
 
 
 def _class_lines(report: Report, splits: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Write the share of each class in each split, and which classes a split lacks."""
     if not splits:
         return
     width = max(len(name) for name in ("labelled pixels, %", *report.data.classes))
@@ -122,26 +119,26 @@ def _class_lines(report: Report, splits: dict[str, dict[str, Any]]) -> Iterator[
 
 
 def _finding_lines(report: Report) -> Iterator[str]:
-    """The findings by kind, errors first; each remedy once."""
+    """Write the findings by kind, errors first; each remedy once."""
     for kind, title in (ERRORS | WARNINGS).items():
-        found = [finding for finding in report.findings if finding.kind == kind]
-        if not found:
+        findings = [finding for finding in report.findings if finding.kind == kind]
+        if not findings:
             continue
         yield ""
-        yield f"{'warning' if kind in WARNINGS else 'ERROR'}: {title} ({len(found)}) [{kind}]"
+        yield f"{'warning' if kind in WARNINGS else 'ERROR'}: {title} ({len(findings)}) [{kind}]"
         remedy = ""
-        for finding in found[:SHOWN]:
+        for finding in findings[:SHOWN]:
             if finding.remedy != remedy:
                 remedy = finding.remedy
                 yield f"  {remedy}"
             yield "  - " + finding.message.replace("\n", "\n    ")
-        if len(found) > SHOWN:
-            yield f"  - and {len(found) - SHOWN} more, see check.json"
+        if len(findings) > SHOWN:
+            yield f"  - and {len(findings) - SHOWN} more, see check.json"
     yield ""
 
 
 def _picture(report: Report, splits: dict[str, dict[str, Any]]) -> bytes:
-    """One panel for each split, one bar for each class in its color, as a PNG."""
+    """Draw one panel for each split, one bar for each class in its color, as a PNG."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
     names = [name.replace("$", r"\$") for name in report.data.classes]  # no formula is meant

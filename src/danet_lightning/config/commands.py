@@ -225,7 +225,8 @@ class ReportConfig(CommandConfig):
     """The top level of `report`."""
 
     leaves_folder = False
-    runs: Annotated[tuple[str, ...], BeforeValidator(_list_of_one)]
+    runs: Annotated[tuple[str, ...] | None, BeforeValidator(_list_of_one)]
+    wandb: str | None
     output: str
     baseline: str | None
     images: NonNegativeInt
@@ -318,6 +319,8 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
         yield "dataset", "give the one to fetch (dataset=camvid), or labels=..., your own export"
     if form in (PredictConfig, AttentionConfig) and bool(config.get("input")) == bool(dataset):
         yield "input", "give either your images or dataset=... split=..., those of a data set"
+    if form is ReportConfig and bool(config.get("runs")) == bool(config.get("wandb")):
+        yield "runs", "give either folders of runs or sweeps, or wandb=entity/project"
     if form is ExportConfig and config.get("format") == "hub" and config.get("int8"):
         yield "int8", "true: a hub folder has the weights as they are; int8 is of format=onnx"
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):

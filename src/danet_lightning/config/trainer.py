@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.config.building import build
@@ -35,7 +36,6 @@ ALTERING = (
     LearningRateFinder,
     ModelPruning,
     StochasticWeightAveraging,
-    WeightAveraging,
 )
 PRECISIONS = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
@@ -116,6 +116,11 @@ def refuse_unsupported(trainer: Trainer, precision: Any) -> None:
         )
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
+        if isinstance(callback, WeightAveraging) and isinstance(trainer.strategy, FSDPStrategy):
+            raise RequestError(
+                "averaging: trainer.strategy=fsdp divides the weights among the processes, and no "
+                "average can be taken of parts. Use trainer.strategy=ddp, or averaging=null."
+            )
         if isinstance(callback, ALTERING):
             raise RequestError(
                 f"callbacks: {type(callback).__name__} changes weights, batches or learning rates "

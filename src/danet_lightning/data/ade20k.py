@@ -94,11 +94,7 @@ class Ade20k(DataSet):
         self.root = root
 
     def pairs(self, split: str) -> Pairs:
-        """Pair the images of a split with their annotations.
-
-        Raises:
-            RequestError: A folder or a partner is missing.
-        """
+        """Pair the images of a split with their annotations."""
         places = ("ADEChallengeData2016", ".")
         root = find_folder(Path(self.root).expanduser(), places, "annotations", LAYOUT)
         images = require_folder(root / "images" / FOLDERS[split], LAYOUT)

@@ -191,3 +191,19 @@ class DataSet(ABC):
         """
         if split not in self.splits:
             raise RequestError(f"split={split}: there are {', '.join(self.splits)}.")
+
+
+def voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """Return PASCAL VOC's first colors, black first; up to 256 of them are distinct.
+
+    The bits of the index are dealt out to red, green and blue in turn, each color's highest bit
+    first (`VOClabelcolormap` in the VOC devkit).
+    """
+    return tuple(
+        (_channel(index), _channel(index >> 1), _channel(index >> 2)) for index in range(count)
+    )
+
+
+def _channel(bits: int) -> int:
+    """Return bits 0, 3 and 6 as bits 7, 6 and 5."""
+    return sum((bits >> 3 * place & 1) << 7 - place for place in range(3))

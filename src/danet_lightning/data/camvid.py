@@ -25,32 +25,16 @@ class CamVid(DataSet):
         root: Folder that holds train/, trainannot/, val/ and so on.
     """
 
+    # fmt: off
     classes = (
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign_symbol",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
+        "sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car",
+        "pedestrian", "bicyclist",
     )
     palette = (
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222),
+        (128, 128, 0), (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
     )
+    # fmt: on
     label_source = "SegNet's 11-class PNGs, 480 x 360"
     images: ClassVar[dict[str, int]] = {"train": 367, "val": 101, "test": 233}
     archives = (
@@ -66,11 +50,7 @@ class CamVid(DataSet):
         self.root = root
 
     def pairs(self, split: str) -> Pairs:
-        """Pair the frames of a split with their labels.
-
-        Raises:
-            RequestError: A folder or a partner is missing.
-        """
+        """Pair the frames of a split with their labels."""
         root = require_folder(Path(self.root).expanduser(), LAYOUT)
         frames = require_folder(root / split, LAYOUT)
         labels = require_folder(root / f"{split}annot", LAYOUT)

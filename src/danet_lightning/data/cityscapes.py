@@ -84,11 +84,7 @@ class Cityscapes(DataSet):
         self.label_source = f"gtFine {labels}"
 
     def pairs(self, split: str) -> Pairs:
-        """Pair the frames of all cities of a split with their labels.
-
-        Raises:
-            RequestError: A folder or a partner is missing.
-        """
+        """Pair the frames of all cities of a split with their labels."""
         parts = ("train", "val") if split == "trainval" else (split,)
         files: list[Triple] = []
         problems: list[DataError] = []
@@ -100,11 +96,7 @@ class Cityscapes(DataSet):
         return Pairs(source, problems, self.images[split])
 
     def image_files(self, split: str) -> list[tuple[str, Path]]:
-        """Return (id, image) for the frames of a split; those of test need no labels.
-
-        Raises:
-            RequestError: A folder is missing.
-        """
+        """Return (id, image) for the frames of a split; those of test need no labels."""
         if split != "test":
             return super().image_files(split)
         frames = require_folder(Path(self.root).expanduser() / "leftImg8bit" / split, LAYOUT)

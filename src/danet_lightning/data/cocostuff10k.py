@@ -3,14 +3,10 @@
 from pathlib import Path
 from typing import ClassVar
 
-from danet_lightning.data.base import Archive, DataSet, Pairs, Place, Triple
-from danet_lightning.data.files.layout import (
-    mat_shape,
-    read_names,
-    require_folder,
-    voc_colors,
-)
+from danet_lightning.data.base import Archive, DataSet, Pairs, Place, Triple, voc_colors
+from danet_lightning.data.files.layout import read_names, require_folder
 from danet_lightning.data.files.lists import pair_listed
+from danet_lightning.data.files.matlab import mat_shape
 from danet_lightning.data.files.source import FileSource
 from danet_lightning.errors import RequestError, checked
 
@@ -81,11 +77,7 @@ class CocoStuff10k(DataSet):
         self.root = root
 
     def pairs(self, split: str) -> Pairs:
-        """Pair the images of a list with their annotations.
-
-        Raises:
-            RequestError: A folder, a list or a partner is missing, or it is v1.0.
-        """
+        """Pair the images of a list with their annotations."""
         root = require_folder(Path(self.root).expanduser(), LAYOUT)
         names = read_names(root / "imageLists" / f"{LISTS[split]}.txt", LAYOUT)
         annotations = require_folder(root / "annotations", LAYOUT)

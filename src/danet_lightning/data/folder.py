@@ -135,11 +135,7 @@ class Folder(DataSet):
             self.label_source += f", val_fraction {val_fraction}, split_seed {split_seed}"
 
     def pairs(self, split: str) -> Pairs:
-        """Pair the images of a split with their masks.
-
-        Raises:
-            RequestError: A folder or a list is missing, or a split holds nothing.
-        """
+        """Pair the images of a split with their masks."""
         files, problems = self._files(split)
         return Pairs(FileSource(files, self.masks.train_ids, self.masks.color_ids), problems)
 

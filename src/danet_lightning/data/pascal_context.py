@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from danet_lightning.data.base import Archive, DataSet, Pairs, Place
-from danet_lightning.data.files.layout import find_folder, read_names, voc_colors
+from danet_lightning.data.base import Archive, DataSet, Pairs, Place, voc_colors
+from danet_lightning.data.files.layout import find_folder, read_names
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
 from danet_lightning.errors import RequestError, checked
@@ -89,11 +89,7 @@ class PascalContext(DataSet):
             self.label_source = "59 of 459 labels, the others background"
 
     def pairs(self, split: str) -> Pairs:
-        """Pair the images of a split with their label maps.
-
-        Raises:
-            RequestError: A folder, the lists or a partner is missing.
-        """
+        """Pair the images of a split with their label maps."""
         root = Path(self.root).expanduser()
         voc = find_folder(root, ("VOCdevkit/VOC2010", "VOC2010", "."), "JPEGImages", LAYOUT)
         images = [voc / "JPEGImages" / "*.jpg"]

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from danet_lightning.data.base import Archive, DataSet, Pairs, Place
-from danet_lightning.data.files.layout import find_folder, read_names, voc_colors
+from danet_lightning.data.base import Archive, DataSet, Pairs, Place, voc_colors
+from danet_lightning.data.files.layout import find_folder, read_names
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
 from danet_lightning.errors import RequestError, checked
@@ -89,11 +89,7 @@ class Voc2012(DataSet):
         self.sbd_root = sbd_root
 
     def pairs(self, split: str) -> Pairs:
-        """Pair the images of a list with their masks.
-
-        Raises:
-            RequestError: A folder, a list or a partner is missing.
-        """
+        """Pair the images of a list with their masks."""
         voc = self._folder()
         wanted = self.train_split if split == "train" else split
         masks = [voc / "SegmentationClass" / "*.png"]  # a mask of VOC's goes before SBD's
@@ -107,11 +103,7 @@ class Voc2012(DataSet):
         return Pairs(source, problems, self.images.get(wanted))
 
     def image_files(self, split: str) -> list[tuple[str, Path]]:
-        """Return (id, image) for the images of a split; test's list comes with VOC's test archive.
-
-        Raises:
-            RequestError: A folder, the list or an image is missing.
-        """
+        """Return (id, image) of a split; the list of test comes with VOC's test archive."""
         if split != "test":
             return super().image_files(split)
         voc = self._folder()

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from danet_lightning.disk.progress import bar
 from danet_lightning.export.images import Images
 
 
-def quantized(model: Any, images: Images) -> bytes:
+def quantized(model: Any, images: Images | Sequence[Any]) -> bytes:
     """Return an `onnx.ModelProto` with its convolutions in int8: static QDQ, weights per channel.
 
     Everything else, the attention and the classifiers' resizing, stays in float32.

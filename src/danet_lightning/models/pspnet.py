@@ -41,6 +41,35 @@ class PSPNet(ContextNetwork):
         super().__init__(backbone, num_classes, partial(PyramidPooling, bins=bins), **options)
 
 
+class GridAverage(nn.Module):
+    """The averages over n x n cells, which may share a row or a column.
+
+    Args:
+        cells: n.
+    """
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.cells = cells
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, n, n)."""
+        if not torch.onnx.is_in_onnx_export():
+            return F.adaptive_avg_pool2d(features, self.cells)
+        # the same as products with matrices, as ONNX has no average over cells of any size
+        rows, columns = (self._shares(length) for length in features.shape[2:])
+        averages: Tensor = rows @ features @ columns.T
+        return averages
+
+    def _shares(self, length: int) -> Tensor:
+        """(n, length): what each position is of a cell's average."""
+        cells = torch.arange(self.cells)[:, None]
+        first, last = cells * length // self.cells, ((cells + 1) * length - 1) // self.cells
+        places = torch.arange(length)
+        inside = (first <= places) & (places <= last)
+        return inside.float() / inside.sum(1, keepdim=True)
+
+
 class PyramidPooling(nn.Module):
     """The pyramid pooling module, section 3.2.
 
@@ -54,7 +83,7 @@ class PyramidPooling(nn.Module):
         super().__init__()
         width = max(1, inputs // len(bins))
         self.levels = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(n), convolution(inputs, width, size=1)) for n in bins
+            nn.Sequential(GridAverage(n), convolution(inputs, width, size=1)) for n in bins
         )
         self.merge = convolution(inputs + len(bins) * width, channels)
 

@@ -8,14 +8,20 @@ from danet_lightning.disk.names import expanded
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.errors import RequestError
 from danet_lightning.predict.writing import choose_device, prepare_output
-from danet_lightning.report import page, tables
+from danet_lightning.report import page, tables, workspace
 from danet_lightning.report.predictions import gallery
 from danet_lightning.runs import grouping, reading
 from danet_lightning.runs.overview import table
 
 
 def report(config: DictConfig, run_dir: Path) -> None:
-    """Write report.html, report.csv and report.md into the output folder, and print the means."""
+    """Write report.html, report.csv and report.md into the output folder, and print the means.
+
+    With `wandb`, make a workspace there instead.
+    """
+    if config.wandb:
+        print(f"workspace  {workspace.save(config.wandb)}")
+        return
     device = choose_device(config.device)
     places = [config.runs] if isinstance(config.runs, str) else config.runs
     runs = [reading.read(path) for path in reading.find([expanded(place) for place in places])]

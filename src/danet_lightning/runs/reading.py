@@ -79,7 +79,7 @@ class Run:
 
 
 def find(places: Sequence[str | Path]) -> list[Path]:
-    """List the run folders in and below some folders, in the order of their names.
+    """List the run folders in and below some folders, in the order in which they were started.
 
     Raises:
         RequestError: One of the places is no folder, or holds no run.
@@ -112,9 +112,12 @@ def below(folder: Path) -> Iterator[Path]:
             yield from below(path)
 
 
-def _order(path: Path) -> tuple[int, str]:
-    """Order folders by name, and the points of a sweep by their number."""
-    return (len(path.name) if path.name.isdecimal() else 0, path.name)
+def _order(path: Path) -> tuple[float, str]:
+    """Order run folders by when they were started, as a sweep does, and others by name."""
+    try:
+        return (path / ".hydra" / "overrides.yaml").stat().st_mtime, path.name
+    except OSError:
+        return 0.0, path.name
 
 
 def read(folder: Path) -> Run:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import wandb
 from lightning import seed_everything
+from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.checkpoints import loading
@@ -38,7 +39,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
         config.trainer.precision = precision(config.trainer, content)
         datamodule: SegmentationDataModule = build(config, "data", SegmentationDataModule)
         if "class_weights" in config.loss:
-            config.loss.class_weights = resolved(config.loss.class_weights, datamodule)
+            weights = resolved(config.loss.class_weights, datamodule)
+            config.loss.class_weights = config.module.loss.class_weights = weights
         plain: Any = OmegaConf.to_container(config, resolve=True)
         facts = metadata(plain, dataset_facts(datamodule.dataset))
         if checkpoint and content:
@@ -68,6 +70,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
     try:
         with run_errors():
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+            # the weights that follow are a checkpoint's, and so the average already
+            callbacks[:] = [it for it in callbacks if not isinstance(it, WeightAveraging)]
             paths = [getattr(it, "best_model_path", "") for it in trainer.checkpoint_callbacks]
             best = next(filter(None, paths), None)  # none when no step was done
             if best:

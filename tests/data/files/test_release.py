@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from fake_trees import write_mat
 
-from danet_lightning.data.files.layout import mat_shape, read_mat, read_names, voc_colors
+from danet_lightning.data.base import voc_colors
+from danet_lightning.data.files.layout import read_names
+from danet_lightning.data.files.matlab import mat_shape, read_mat
 from danet_lightning.errors import RequestError
 
 

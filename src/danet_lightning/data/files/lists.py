@@ -1,4 +1,4 @@
-"""Image and label files that a list names: what is listed has to be there."""
+"""Pair the image and label files that a list names: what is listed has to be there."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -51,46 +51,44 @@ def pair_lines(path: Path, root: Path, layout: str) -> tuple[list[Triple], list[
     Raises:
         RequestError: The list cannot be read, a line has another form, or an image is listed twice.
     """
-    found: dict[str, tuple[Path, Path]] = {}
-    missing, problems = [], []
+    pairs: dict[str, tuple[Path, Path]] = {}
     listings: Listings = {}
     for number, line in enumerate(read_lines(path, layout), 1):
-        parts = (
-            line.split("\t") if "\t" in line else line.split(" ")
-        )  # a name may have other spaces
-        words = [word.strip(" ") for word in parts if word.strip(" ")]
+        separator = "\t" if "\t" in line else " "  # a name may have other spaces
+        words = [word.strip(" ") for word in line.split(separator) if word.strip(" ")]
         if len(words) != 2:
             raise RequestError(
                 f"{path}, line {number} that is not blank: {line.strip()!r} is no pair. Write the "
                 "paths of an image and of its mask, with a tab between them if they have spaces."
             )
         name = path_id(PurePath(words[0]))
-        if name in found:
+        if name in pairs:
             raise RequestError(
                 f"{path} lists {words[0]} twice, or another image of its name without suffix. "
                 "Remove one of the lines."
             )
         image, label = (stored_path(root / word, listings) for word in words)
-        found[name] = image, label
-        missing += [each for each in (image, label) if not each.is_file()]
-    if missing:
-        text = (
-            f"{len(missing)} of the files that {path} lists are not there: "
-            f"{first_five([str(each) for each in missing])}."
-        )
-        remedy = "Add them or remove their lines; paths are relative to dataset.root."
-        if not all(is_utf_8(str(each)) for each in missing):
-            remedy += " The list is not in UTF-8: convert it, unless the names on the disk are not."
-        problems.append(DataError(text, "missing_partner", remedy, missing))
-    absent = {*missing}
-    return [(name, *pair) for name, pair in found.items() if not absent & {*pair}], problems
+        pairs[name] = image, label
+    missing = [file for pair in pairs.values() for file in pair if not file.is_file()]
+    files = [(name, *pair) for name, pair in pairs.items() if not {*missing} & {*pair}]
+    if not missing:
+        return files, []
+    text = (
+        f"{len(missing)} of the files that {path} lists are not there: "
+        f"{first_five([str(file) for file in missing])}."
+    )
+    remedy = "Add them or remove their lines; paths are relative to dataset.root."
+    if not all(is_utf_8(str(file)) for file in missing):
+        remedy += " The list is not in UTF-8: convert it, unless the names on the disk are not."
+    return files, [DataError(text, "missing_partner", remedy, missing)]
 
 
 def _find_all(
     kind: str, names: Sequence[str], places: Sequence[Path], layout: str
 ) -> tuple[dict[str, Path], list[DataError]]:
+    """Find the file of each name in the first place that has it; and say which have none."""
     parts = [str(place).rpartition("*") for place in places]
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     missing: dict[str, Path] = {}
     listings: Listings = {}
     for name in names:
@@ -100,13 +98,12 @@ def _find_all(
         if path is None:
             missing[name] = candidates[0]
         else:
-            found[name] = path
-    problems = []
-    if missing:
-        looked = " or ".join(str(place.absolute()) for place in places)
-        text = (
-            f"{len(missing)} of the {len(names)} listed images have no {kind} {looked} "
-            f"(* is the name): {first_five([*missing])}.\n{layout}"
-        )
-        problems.append(DataError(text, "missing_partner", files=[*missing.values()]))
-    return found, problems
+            files[name] = path
+    if not missing:
+        return files, []
+    looked = " or ".join(str(place.absolute()) for place in places)
+    text = (
+        f"{len(missing)} of the {len(names)} listed images have no {kind} {looked} (* is the "
+        f"name): {first_five([*missing])}.\n{layout}"
+    )
+    return files, [DataError(text, "missing_partner", files=[*missing.values()])]

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from danet_lightning.data.base import IGNORE
-from danet_lightning.data.files.layout import voc_colors
+from danet_lightning.data.base import IGNORE, voc_colors
 from danet_lightning.data.files.legend import Color
 from danet_lightning.errors import RequestError
 

@@ -1,4 +1,4 @@
-"""Which label file belongs to which image: by the names of their files."""
+"""Pair images with their label files by the names of the files."""
 
 from collections.abc import Container, Mapping, Sequence, Set
 from pathlib import Path, PurePath
@@ -108,29 +108,25 @@ def _by_name(
         problems.append(DataError(text, "unreadable", "Make it readable or remove it.", [place]))
 
     files: dict[str, Path] = {}
-    for found in sorted(files_below(folder, cannot_be_listed)):
-        path = folder / found
-        stem = composed(path.stem)
-        if path.suffix.lower() not in kinds or path in others or not stem.endswith(suffix):
+    for relative in sorted(files_below(folder, cannot_be_listed)):
+        path = folder / relative
+        is_wanted = path.suffix.lower() in kinds and path not in others
+        if not is_wanted or not composed(path.stem).endswith(suffix):
             continue
-        name = path_id(PurePath(found), suffix)
+        name = path_id(PurePath(relative), suffix)
         if name in files:
-            problems.append(_ambiguous(files[name], path))
+            other, forms = files[name], ""
+            if composed(path.stem) == composed(other.stem) and path.stem != other.stem:
+                forms = f" in two Unicode forms, {other.stem!a} and {path.stem!a}"
+            text = (
+                f"{other} and {path.name} share a name{forms}, so a label cannot be told to belong "
+                "to one of them."
+            )
+            problems.append(
+                DataError(text, "ambiguous_name", "Remove or rename one.", [other, path])
+            )
         files[name] = path
     return files
-
-
-def _ambiguous(one: Path, other: Path) -> DataError:
-    apart = ""
-    if composed(one.stem) == composed(other.stem) and one.stem != other.stem:
-        apart = f" in two Unicode forms, {one.stem!a} and {other.stem!a}"
-    return DataError(
-        f"{one} and {other.name} share a name{apart}, so a label cannot be told to belong to one "
-        "of them.",
-        "ambiguous_name",
-        "Remove or rename one.",
-        [one, other],
-    )
 
 
 def path_id(path: PurePath, suffix: str = "") -> str:

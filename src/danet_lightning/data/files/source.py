@@ -11,8 +11,8 @@ import numpy as np
 from danet_lightning.data.base import IGNORE, DataError, Pixels, Source, Triple, histogram
 from danet_lightning.data.files.images import read_image
 from danet_lightning.data.files.label_file import LabelFile, read_label
-from danet_lightning.data.files.layout import read_mat
 from danet_lightning.data.files.legend import UNMAPPED, Color, legend
+from danet_lightning.data.files.matlab import read_mat
 
 
 class FileSource(Source):
