@@ -202,6 +202,7 @@ def test_a_map_too_large_for_the_page_is_pooled(
     text = page(seen, "a", CLASSES, PALETTE, (0, 0), megabytes=N * each / 4e6)
     assert "averages over 2 × 2 of the network's" in " ".join(text.split())
     assert "This network has no map of channel attention." in text
+    assert ("its own row and column alone" in text) is criss_cross
     path = tmp_path / "a.html"
     path.write_text(text, encoding="utf-8")
     with opened(browser, path) as (tab, events):

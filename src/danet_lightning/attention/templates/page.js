@@ -8,7 +8,7 @@ const colors = unpack(data.colors);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const rounded = (value, digits = 3) => (value < 1e-6 ? 0 : Number(value.toPrecision(digits)));
 const percent = (share) => `${rounded(100 * share)} %`;
-const times = (value, digits) => `${rounded(value, digits)}×`;
+const times = (value) => `${rounded(value)}×`;
 const className = (id) => (id === 255 ? "ignored" : data.classes[id]);
 
 // Paint shares from 0 to 1 (a function of the pixel's number) in the colors of maps.
@@ -192,7 +192,7 @@ class PositionView {
       return element("li", {},
         element("span", { className: "name" }, swatch, className(id)),
         element("span", { className: "bar" }, filled, area),
-        element("span", {}, `${(100 * shares[id]).toFixed(1)} %, ${times(shares[id] / areas[id], 2)} its area`));
+        element("span", {}, `${(100 * shares[id]).toFixed(1)} %, ${(shares[id] / areas[id]).toFixed(2)}× its area`));
     }));
   }
 }
