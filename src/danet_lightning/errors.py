@@ -41,7 +41,7 @@ class RunError(RuntimeError):
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """The end of a sentence about an unknown word: `; did you mean ...?`, or a full stop."""
+    """Return the end of a sentence about an unknown word: `; did you mean ...?`, or a full stop."""
     match = get_close_matches(word, known, n=1)
     return f"; did you mean {match[0]}?" if match else "."
 
@@ -76,11 +76,11 @@ def checked(called: Called) -> Called:
     @functools.wraps(called)
     def checking(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
-        given = {name: value for name, value in bound.arguments.items() if name in hints()}
-        problems = argument_problems(called, given)
+        values = {name: value for name, value in bound.arguments.items() if name in hints()}
+        problems = argument_problems(called, values)
         if problems:
             raise RequestError("\n".join(f"{title}({key}=): {problems[key]}" for key in problems))
-        for name, value in given.items():
+        for name, value in values.items():
             adapter = _adapter(hints()[name])
             bound.arguments[name] = adapter.validate_python(value) if adapter else value
         return called(*bound.args, **bound.kwargs)
@@ -93,7 +93,7 @@ def checked(called: Called) -> Called:
 
 
 def argument_problems(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with the arguments of a call, by name; empty when nothing is.
+    """Tell what is wrong with the arguments of a call, by name; empty when nothing is.
 
     Args:
         target: A class or function.
@@ -109,7 +109,7 @@ def argument_problems(target: Callable[..., Any], values: Mapping[str, Any]) -> 
 
 
 def argument_types(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """The annotation of each argument, and whether others are taken as well.
+    """Return the annotation of each argument, and whether others are taken as well.
 
     Where a constructor passes `**options` on, the arguments of the base class count too.
     """
@@ -137,12 +137,12 @@ def argument_types(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
 
 
 def unknown_key(name: str, known: Collection[str]) -> str:
-    """What to say of a key that is not among the known ones."""
+    """Tell what to say of a key that is not among the known ones."""
     return f"unknown key{nearest(name, list(known))} Known: {', '.join(known) or 'none'}"
 
 
 def problem(annotation: Any, value: Any) -> str:
-    """The value and the rule of the annotation that it breaks; empty when it fits.
+    """Return the value and the rule of the annotation that it breaks; empty when it fits.
 
     Plain values are held to the rules of strict JSON: a list may stand for a tuple and an int for
     a float, but not true for 1, nor a text for a number.
@@ -177,7 +177,7 @@ OBJECT_NEEDED = {"needs_python_object", "is_instance_of", "callable_type"}
 
 
 def _rule(detail: Any) -> str:
-    """One of pydantic's findings as half a sentence."""
+    """Return one of pydantic's findings as half a sentence."""
     entry = "".join(f"entry {place} " for place in detail["loc"] if isinstance(place, int))
     if detail["type"] == "missing":
         return f"{entry}is missing"

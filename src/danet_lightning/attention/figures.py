@@ -109,7 +109,8 @@ def file_of(figure: "Figure", kind: Literal["png", "pdf"]) -> bytes:
 
 
 def typical_points(observation: Observation, number: int = 2) -> list[tuple[int, int]]:
-    """The pixel farthest from other classes, in each of the classes that take most of the image.
+    """Return the pixel farthest from other classes, in each of the classes that take most of the
+    image.
 
     Returns:
         (y, x) in the image as it was given.
@@ -120,7 +121,7 @@ def typical_points(observation: Observation, number: int = 2) -> list[tuple[int,
         depth = distance_transform_edt(np.pad(prediction == index, 1))[1:-1, 1:-1]
         deepest = np.unravel_index(depth.argmax(), depth.shape)
         sizes = zip(deepest, observation.given, prediction.shape, strict=True)
-        y, x = ((2 * int(at) + 1) * given // (2 * seen) for at, given, seen in sizes)
+        y, x = ((2 * int(at) + 1) * size // (2 * seen) for at, size, seen in sizes)
         points.append((y, x))
     return points
 

@@ -74,7 +74,9 @@ class Observation:
     branches: list[Branch]
 
     def present(self) -> list[int]:
-        """The class ids in all masks, in order; 255 among them where a label ignores pixels."""
+        """Return the class ids in all masks, in order; 255 among them where a label ignores
+        pixels.
+        """
         masks = [self.prediction, *(branch.without for branch in self.branches)]
         if self.label is not None:
             masks.append(self.label)
@@ -87,14 +89,14 @@ def mapped_modules(net: nn.Module) -> dict[str, Any]:
     Raises:
         RequestError: There is none.
     """
-    found = {name: module for name, module in net.named_modules() if isinstance(module, Mapped)}
-    if not found:
+    modules = {name: module for name, module in net.named_modules() if isinstance(module, Mapped)}
+    if not modules:
         raise RequestError(
             f"ckpt_path: this {type(net).__name__} has no attention to look at: no module of it "
             "has the method attention_map. Choose a checkpoint trained with model.pam=true or "
             "model.cam=true; a module of yours joins by the protocol Mapped in models/maps.py."
         )
-    return found
+    return modules
 
 
 @torch.inference_mode()
@@ -117,7 +119,7 @@ def observe(
     """
     modules = mapped_modules(segmenter.net)
     backbone = getattr(segmenter.net, "backbone", segmenter.net)
-    given = image.shape[:2]
+    original_size = image.shape[:2]
     image, label = _reduced(image, label, max_side)
     with _recorded([backbone, *modules.values()]) as calls:
         prediction = _predict(segmenter, image)
@@ -147,7 +149,7 @@ def observe(
                 without,
             )
         )
-    return Observation(given, image, label, prediction, branches)
+    return Observation(original_size, image, label, prediction, branches)
 
 
 def class_shares(row: Tensor, classes: Tensor, count: int) -> Tensor:
@@ -165,7 +167,7 @@ def class_shares(row: Tensor, classes: Tensor, count: int) -> Tensor:
 
 
 def at_positions(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The class of each position: that of the pixel in its middle. (H, W) -> (h, w)."""
+    """Return the class of each position: that of the pixel in its middle. (H, W) -> (h, w)."""
     rows, columns = (
         (np.arange(small) * 2 + 1) * large // (2 * small)
         for small, large in zip(size, mask.shape, strict=True)
@@ -175,7 +177,7 @@ def at_positions(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.u
 
 
 def position_of(point: tuple[int, int], shape: tuple[int, ...], size: tuple[int, int]) -> int:
-    """The number of the position in which a pixel of an image of (H, W) lies."""
+    """Return the number of the position in which a pixel of an image of (H, W) lies."""
     row, column = (at * small // large for at, small, large in zip(point, size, shape, strict=True))
     return row * size[1] + column
 

@@ -89,7 +89,9 @@ def color_ramp() -> NDArray[np.uint8]:
 
 
 def pooling(size: tuple[int, int], position_bytes: int, limit: float) -> int:
-    """The least factor by which features of (h, w) have to be pooled, so that they fit a limit."""
+    """Return the least factor by which features of (h, w) have to be pooled, so that they fit a
+    limit.
+    """
     height, width = size
     return next(
         factor
@@ -100,7 +102,7 @@ def pooling(size: tuple[int, int], position_bytes: int, limit: float) -> int:
 
 
 def _part(branch: Branch, observation: Observation, megabytes: float) -> dict[str, Any]:
-    """What the page's program needs of a branch."""
+    """Tell what the page's program needs of a branch."""
     if isinstance(branch.map, PositionMap):
         return _position_part(branch.map, observation, megabytes)
     return _channel_part(branch.map, branch)
@@ -156,7 +158,7 @@ def _channel_part(map_: ChannelMap, branch: Branch) -> dict[str, Any]:
 
 
 def strongest_channels(branch: Branch, number: int) -> list[int]:
-    """The channels that the module changes most, the first one most."""
+    """Return the channels that the module changes most, the first one most."""
     change = (branch.after - branch.before).flatten(1).norm(dim=1)  # (C,)
     order: list[int] = change.argsort(descending=True, stable=True)[:number].tolist()
     return order
@@ -173,7 +175,9 @@ def _pictures(observation: Observation, palette: Palette) -> dict[str, str]:
 
 
 def _without(branch: Branch, observation: Observation, palette: Palette) -> dict[str, Any]:
-    """The prediction without a branch, and the pixels in which it differs from the one with it."""
+    """Return the prediction without a branch, and the pixels in which it differs from the one with
+    it.
+    """
     changed = branch.without != observation.prediction
     grey = np.asarray(Image.fromarray(observation.image).convert("L"))[..., None]
     faint = np.broadcast_to(192 + grey // 4, observation.image.shape)
@@ -210,6 +214,6 @@ def _by_position(features: Tensor) -> NDArray[np.float32]:
 
 
 def _packed(array: NDArray[Any]) -> str:
-    """The bytes of an array in the order in which browsers read them, as text."""
+    """Return the bytes of an array in the order in which browsers read them, as text."""
     little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
     return base64.b64encode(little.tobytes()).decode()

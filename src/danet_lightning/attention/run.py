@@ -45,8 +45,8 @@ def attention(config: DictConfig, run_dir: Path) -> None:
         content = loading.read(config.ckpt_path)
         segmenter = loading.segmenter(content, config.trusted)
         mapped_modules(segmenter.net)
-        found = _of_split(config, content) if config.dataset else _of_input(config)
-    pictures = found[: config.count]
+        images = _of_split(config, content) if config.dataset else _of_input(config)
+    pictures = images[: config.count]
     segmenter = segmenter.to(choose_device(config.device))
     prepare_output(config.output)
     skipped = []
@@ -64,7 +64,7 @@ def attention(config: DictConfig, run_dir: Path) -> None:
             continue
         _require_channels(config.channels, observation)
         _write(observation, picture, segmenter, config)
-    print(f"{len(pictures) - len(skipped)} of {len(found)} images looked at, see {config.output}")
+    print(f"{len(pictures) - len(skipped)} of {len(images)} images looked at, see {config.output}")
     if skipped:
         print(f"{len(skipped)} skipped:", *skipped, sep="\n  ", file=sys.stderr)
         raise SystemExit(1)

@@ -185,8 +185,8 @@ def checked(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         text = json.dumps(plain["danet_lightning"])
         _Content.model_validate(plain)
     except ValidationError as error:
-        told = [_told(detail) for detail in error.errors(include_url=False)[:3]]
-        raise _malformed(path, "; ".join(told)) from error
+        reasons = [_told(detail) for detail in error.errors(include_url=False)[:3]]
+        raise _malformed(path, "; ".join(reasons)) from error
     except (TypeError, ValueError) as error:  # json's
         raise _malformed(path, f"danet_lightning: {error}") from error
     if asked := re.search(r"\$\{.{0,40}", text):

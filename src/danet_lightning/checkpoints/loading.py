@@ -114,10 +114,10 @@ def _packages(trusted: Sequence[str]) -> list[str]:
     return [trusted] if isinstance(trusted, str) else list(trusted)
 
 
-def _refuse_other_numbers(own: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
+def _refuse_other_numbers(expected: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
     """Refuse weights that torch would convert with a loss, or that are no numbers."""
     for name, tensor in weights.items():
-        wanted = own.get(name)
+        wanted = expected.get(name)
         if not isinstance(tensor, Tensor) or not isinstance(wanted, Tensor):
             continue  # an extra state, or a name that the network has not
         if _kind(tensor) != _kind(wanted):

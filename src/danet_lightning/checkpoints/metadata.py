@@ -19,7 +19,7 @@ PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentati
 
 
 def dataset_facts(dataset: DataSet) -> dict[str, Any]:
-    """What a checkpoint has to know of its data set, as plain lists."""
+    """Tell what a checkpoint has to know of its data set, as plain lists."""
     return {
         "classes": [str(name) for name in dataset.classes],
         "palette": [[int(value) for value in color] for color in dataset.palette],
@@ -27,12 +27,12 @@ def dataset_facts(dataset: DataSet) -> dict[str, Any]:
 
 
 def facts_for_module(facts: dict[str, Any]) -> dict[str, Any]:
-    """The part of the facts that computing needs."""
+    """Return the part of the facts that computing needs."""
     return {key: facts[key] for key in ("classes", "mean", "std")}
 
 
 def metadata(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Everything a checkpoint says of itself, in plain containers: it loads with weights_only.
+    """Collect what a checkpoint says of itself, in plain containers: it loads with weights_only.
 
     Args:
         config: resolved; its `model` is completed by what data and checkpoint know.
@@ -42,16 +42,16 @@ def metadata(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     if "pretrained" in backbone:  # its weights are in the checkpoint
         backbone["pretrained"] = False
     model = {**config["model"], "num_classes": len(facts["classes"]), "backbone": backbone}
-    own = {**config, "model": model}
+    completed = {**config, "model": model}
     seed = {"value": config.get("seed"), "source": seed_source()}
     return {
-        **{"config": own, "config_hash": config_hash(config), "seed": seed, **facts},
+        **{"config": completed, "config_hash": config_hash(config), "seed": seed, **facts},
         **{"git_commit": git_commit(), "versions": versions()},
     }
 
 
 def portable(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a checkpoint that travel with a network which is given away.
+    """Return the facts of a checkpoint that travel with a network which is given away.
 
     Of the configuration these are the network, the protocol and the data set, without the places
     on this machine that they name.
@@ -71,27 +71,27 @@ def _is_place(value: Any) -> bool:
 
 
 def config_hash(plain: Mapping[str, Any]) -> str:
-    """What two processes compare to know that they run the same resolved configuration."""
+    """Hash a resolved configuration, so that two runs of the same one are known by it."""
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seed_source() -> str:
-    """Where the seed comes from: the command line, or the configuration files."""
-    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    is_given = any(override.lstrip("+").startswith("seed=") for override in given)
+    """Find where the seed comes from: the command line, or the configuration files."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    is_given = any(override.lstrip("+").startswith("seed=") for override in overrides)
     return "command line" if is_given else "configuration"
 
 
 def versions() -> dict[str, str]:
     """Installed versions of what decides a number."""
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 @functools.cache  # what runs is what was there at the start, whatever is committed meanwhile
@@ -113,7 +113,7 @@ def git_commit() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says in the folder of this file; None if it fails, or is not there.
+    """Tell what git says in the folder of this file; None if it fails, or is not there.
 
     It looks for the repository around the file, not for the one that a hook's variables name, and
     reads one that belongs to another user, as in a container: its code is running anyway.
@@ -121,9 +121,11 @@ def _git(*arguments: str) -> str | None:
     folder = Path(__file__).resolve().parent
     command = ["git", "-C", str(folder), "-c", f"safe.directory={folder.parents[2]}"]
     command += ["--no-optional-locks", *arguments]
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        found = subprocess.run(command, env=own, capture_output=True, timeout=10, check=True)
+        answer = subprocess.run(
+            command, env=environment, capture_output=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.decode(errors="replace")
+    return answer.stdout.decode(errors="replace")

@@ -119,28 +119,28 @@ class OnnxNetwork(nn.Module):
         Of a file with class ids alone they are 1 for the class and 0 for the others.
         """
         pixels = (images.cpu() * self.std + self.mean).round().clamp(0, 255).to(torch.uint8)
-        found = self.run(pixels)
-        return found.to(images.device)
+        scores = self.run(pixels)
+        return scores.to(images.device)
 
     def run(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 RGB on the CPU -> (B, C, H, W), as `predict_logits`."""
-        given = pixels.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H, W, 3)
+        array = pixels.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H, W, 3)
         try:
-            found = torch.from_numpy(self.session.run([self.output], {INPUT: given})[0])
+            output = torch.from_numpy(self.session.run([self.output], {INPUT: array})[0])
         except Exception as error:
             raise _not_running(error) from error
         size = (len(pixels), *pixels.shape[2:])
-        is_right = found.shape == (size[0], self.classes, *size[1:])
+        is_right = output.shape == (size[0], self.classes, *size[1:])
         if self.output == CLASSES:
-            if found.shape == size and found.dtype == torch.uint8 and found.max() < self.classes:
-                return F.one_hot(found.long(), self.classes).movedim(-1, 1).float()
+            if output.shape == size and output.dtype == torch.uint8 and output.max() < self.classes:
+                return F.one_hot(output.long(), self.classes).movedim(-1, 1).float()
             is_right = False
-        if not is_right or not found.is_floating_point():
+        if not is_right or not output.is_floating_point():
             raise RequestError(
-                f"ckpt_path: the network answers images of {size} with {tuple(found.shape)} "
-                f"{found.dtype}, which are no {self.output} of {self.classes} classes."
+                f"ckpt_path: the network answers images of {size} with {tuple(output.shape)} "
+                f"{output.dtype}, which are no {self.output} of {self.classes} classes."
             )
-        return found
+        return output
 
 
 def network(content: Mapping[str, Any]) -> OnnxNetwork:

@@ -143,7 +143,7 @@ def _is_in(module: str, packages: Sequence[str]) -> bool:
 
 
 def _nested_target(value: Any) -> Any:
-    """The first `_target_` inside an argument; None without any."""
+    """Return the first `_target_` inside an argument; None without any."""
     children: Sequence[Any] = ()
     if isinstance(value, dict):
         if "_target_" in value:

@@ -16,19 +16,21 @@ from danet_lightning.errors import RequestError, RunError
 DATASET = Kind("dataset", (DataSet,), "danet_lightning.data")
 
 
-def build(config: DictConfig, key: str, kind: type, **given: Any) -> Any:
+def build(config: DictConfig, key: str, kind: type, **arguments: Any) -> Any:
     """Build a node of a configuration.
 
     Args:
         config: the whole of it.
         key: of the node, dotted.
         kind: what is needed there, a class or a protocol.
-        given: arguments beside the node's own.
+        arguments: arguments beside the node's own.
 
     Raises:
         RequestError: its `_target_` makes something else.
     """
-    return _of_kind(instantiate(OmegaConf.select(config, key), **given, _convert_="all"), kind, key)
+    return _of_kind(
+        instantiate(OmegaConf.select(config, key), **arguments, _convert_="all"), kind, key
+    )
 
 
 def build_with(config: DictConfig, key: str, kind: type, **parts: Any) -> Any:
@@ -56,14 +58,14 @@ def _of_kind(built: Any, kind: type, key: str) -> Any:
 
 
 def build_over(
-    own: Mapping[str, Any], given: DictConfig, kind: Kind, trusted: Sequence[str]
+    stored: Mapping[str, Any], changes: DictConfig, kind: Kind, trusted: Sequence[str]
 ) -> Any:
     """Build a part of a checkpoint's run, with the command line's values in place of its own.
 
     Args:
-        own: the checkpoint's node.
-        given: the command line's node. With a `_target_` it counts alone; without, its values
-            replace the checkpoint's. Interpolations in it are resolved, in `own` they are not.
+        stored: the checkpoint's node.
+        changes: the command line's node. With a `_target_` it counts alone; without, its values
+            replace the checkpoint's. Interpolations in it are resolved, in `stored` they are not.
         kind: what is wanted.
         trusted: packages whose classes the checkpoint may name, beside ours.
 
@@ -72,30 +74,30 @@ def build_over(
     """
     from danet_lightning.checkpoints import rebuilding  # it needs torch, and `check` does not
 
-    if "_target_" in given:
-        built = instantiate(given, _convert_="all")
+    if "_target_" in changes:
+        built = instantiate(changes, _convert_="all")
         if not all(isinstance(built, base) for base in kind.bases):
             raise RequestError(
-                f"{kind.name}._target_: {given._target_} makes a {type(built).__name__}, where a "
+                f"{kind.name}._target_: {changes._target_} makes a {type(built).__name__}, where a "
                 f"{kind.bases[0].__name__} is needed."
             )
         return built
-    values: Any = OmegaConf.to_container(given, resolve=True)
-    return rebuilding.build(_merged(own, values), kind, trusted, typed=values)
+    values: Any = OmegaConf.to_container(changes, resolve=True)
+    return rebuilding.build(_merged(stored, values), kind, trusted, typed=values)
 
 
-def _merged(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Replace values at any depth, by no other rule: OmegaConf would resolve the checkpoint's."""
-    merged = dict(own)
-    for key, value in given.items():
-        is_deeper = isinstance(value, dict) and isinstance(own.get(key), dict)
-        merged[key] = _merged(own[key], value) if is_deeper else value
+    merged = dict(stored)
+    for key, value in changes.items():
+        is_deeper = isinstance(value, dict) and isinstance(stored.get(key), dict)
+        merged[key] = _merged(stored[key], value) if is_deeper else value
     return merged
 
 
 @contextmanager
 def request_errors() -> Iterator[None]:
-    """What goes wrong while the parts are built is the request's fault, not the run's."""
+    """Make what goes wrong while the parts are built the request's fault, not the run's."""
     try:
         yield
     except InstantiationException as error:
@@ -109,7 +111,7 @@ def request_errors() -> Iterator[None]:
 
 @contextmanager
 def run_errors() -> Iterator[None]:
-    """What torch and Lightning find wrong with an option while a network is trained.
+    """Name the option with which torch and Lightning find fault while a network is trained.
 
     Raises:
         RequestError: Lightning finds an argument wrong where it is used first, or cannot restore
@@ -154,7 +156,7 @@ def run_errors() -> Iterator[None]:
 
 
 def _while_restoring(error: Exception) -> bool:
-    """Whether Lightning was restoring a checkpoint when the error occurred."""
+    """Tell whether Lightning was restoring a checkpoint when the error occurred."""
     codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
     return any(
         code.co_filename.endswith("checkpoint_connector.py")
@@ -164,5 +166,5 @@ def _while_restoring(error: Exception) -> bool:
 
 
 def full_key(error: InstantiationException) -> str:
-    """The config node that could not be built, out of Hydra's message."""
+    """Return the config node that could not be built, out of Hydra's message."""
     return str(error).rpartition("full_key:")[2].strip() or "the configuration"

@@ -267,7 +267,7 @@ def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -
 
 
 def _has_mark(annotation: Any, marks: Collection[Mark]) -> bool:
-    """Whether an annotation, or a part of a union, carries a mark."""
+    """Tell whether an annotation, or a part of a union, carries a mark."""
     if any(mark in getattr(annotation, "__metadata__", ()) for mark in marks):
         return True
     is_union = get_origin(annotation) is not Annotated
@@ -275,28 +275,28 @@ def _has_mark(annotation: Any, marks: Collection[Mark]) -> bool:
 
 
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
-    """Everything that is wrong with a resolved, plain config, by dotted key."""
+    """Return everything that is wrong with a resolved, plain config, by dotted key."""
     hints = get_type_hints(form, include_extras=True)
-    found = {key: unknown_key(key, hints) for key in config if key not in hints}
+    wrong = {key: unknown_key(key, hints) for key in config if key not in hints}
     for field in fields(form):
         if field.name in config:
-            found |= _against_hint(field.name, hints[field.name], config[field.name])
+            wrong |= _against_hint(field.name, hints[field.name], config[field.name])
         elif field.default is MISSING:
-            found[field.name] = "is missing"
+            wrong[field.name] = "is missing"
     stated = dict(_against_ranges(config))
     # what a command passes over it need not import, either
     used = {key: value for key, value in config.items() if hints.get(key) != Recipe}
-    found |= {key: text for key, text in node_problems(used).items() if key not in stated}
-    found |= {key: text for key, text in stated.items() if text}
-    return found | {key: text for key, text in _rules(config, form) if key not in found}
+    wrong |= {key: text for key, text in node_problems(used).items() if key not in stated}
+    wrong |= {key: text for key, text in stated.items() if text}
+    return wrong | {key: text for key, text in _rules(config, form) if key not in wrong}
 
 
 def _against_hint(key: str, hint: Any, value: Any) -> dict[str, str]:
     parts = {key: (hint, value)}
     if Nodes in (hint, *get_args(hint)) and isinstance(value, Mapping):
         parts = {f"{key}.{name}": (Node, node) for name, node in value.items()}
-    told = {name: _wrong(kind, part) for name, (kind, part) in parts.items()}
-    return {name: text for name, text in told.items() if text}
+    texts = {name: _wrong(kind, part) for name, (kind, part) in parts.items()}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _wrong(annotation: Any, value: Any) -> str:
@@ -304,16 +304,16 @@ def _wrong(annotation: Any, value: Any) -> str:
 
 
 def _against_ranges(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with each value that has a range; empty when nothing is."""
+    """Tell what is wrong with each value that has a range; empty when nothing is."""
     for node, ranges in STATED.items():
-        given = config.get(node)
+        values = config.get(node)
         for name, hint in get_type_hints(ranges, include_extras=True).items():
-            if isinstance(given, Mapping) and name in given:
-                yield f"{node}.{name}", _wrong(hint, given[name])
+            if isinstance(values, Mapping) and name in values:
+                yield f"{node}.{name}", _wrong(hint, values[name])
 
 
 def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tuple[str, str]]:
-    """The rules that no single argument can state."""
+    """Return the rules that no single argument can state."""
     dataset, trainer = config.get("dataset") or {}, config.get("trainer") or {}
     if form is PrepareConfig and (config.get("labels") is None) == (not dataset):
         yield "dataset", "give the one to fetch (dataset=camvid), or labels=..., your own export"
@@ -348,7 +348,7 @@ def _ends(trainer: Mapping[str, Any]) -> bool:
 
 
 def processes(trainer: Mapping[str, Any]) -> int | None:
-    """The number of processes a Trainer node asks for; None when the machine decides."""
+    """Return the number of processes a Trainer node asks for; None when the machine decides."""
     match trainer.get("devices"):
         case bool():
             return None

@@ -15,7 +15,7 @@ from danet_lightning.processes.launching import rank, started_outside
 
 
 def explain(error: BaseException) -> str:
-    """What a refused request is told."""
+    """Say in words what was wrong with a request."""
     text = str(error)
     match error:
         case RequestError():  # from a DataLoader worker it comes with the worker's traceback
@@ -57,10 +57,12 @@ def _unreadable(override: str, reason: str) -> str:
     _, equals, value = override.partition("=")
     if not equals:
         return f"{override!r}: an override is key=value, and this has no '='"
-    told = f"{override!r} cannot be read ({reason.splitlines()[0]})"
+    sentence = f"{override!r} cannot be read ({reason.splitlines()[0]})"
     remedy = literal(override, quote=Quote.double)
     if remedy != override:
-        return f"{told}; quote: {shlex.quote(remedy)}"
+        return f"{sentence}; quote: {shlex.quote(remedy)}"
     if value[:1] in ("[", "{"):
-        return f'{told}; a list is [a,b], with quotation marks around what is unusual: [a,"b, c"]'
-    return f"{told}; a key is made of ASCII letters, digits and dots"
+        return (
+            f'{sentence}; a list is [a,b], with quotation marks around what is unusual: [a,"b, c"]'
+        )
+    return f"{sentence}; a key is made of ASCII letters, digits and dots"

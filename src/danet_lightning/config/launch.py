@@ -80,9 +80,9 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         with point(run_dir) if is_point else told():
             if is_point:  # composed by the sweeper, which may have sampled its values just now
                 validate(config, form, HydraConfig.get().overrides.task)
-            own = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
+            claim = occupied(Folder("run", run_dir, is_dated=False)) if is_point else nullcontext()
             settle_in()
-            with own, machine_errors(run_dir), one_configuration(name, config, run_dir):
+            with claim, machine_errors(run_dir), one_configuration(name, config, run_dir):
                 run_module = import_module(f"danet_lightning.{name}.run")
                 getattr(run_module, name)(config, run_dir)
             return score(run_dir) if is_point else None
@@ -169,7 +169,7 @@ def told() -> Iterator[None]:
 
 
 def conf_dir() -> Path:
-    """Where the YAML files lie: inside the package in a wheel, beside `src` in a checkout."""
+    """Find where the YAML files lie: inside the package in a wheel, beside `src` in a checkout."""
     package = Path(__file__).resolve().parents[1]
     return next(path for path in (package / "conf", package.parents[1] / "conf") if path.is_dir())
 
@@ -187,16 +187,16 @@ def validate(config: DictConfig, form: type[CommandConfig], overrides: Sequence[
     """
     restore_texts(config, overrides)
     raw = OmegaConf.to_container(config, resolve=False)
-    found = {key: f"a value is required: {key}=..." for key in _keys_of(raw, r"\?\?\?")}
+    wrong = {key: f"a value is required: {key}=..." for key in _keys_of(raw, r"\?\?\?")}
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        found = problems(plain, form) | found
+        wrong = problems(plain, form) | wrong
     except OmegaConfBaseException as error:  # an interpolation; perhaps to a missing value
-        found = found or {str(error.full_key): str(error).splitlines()[0]}
+        wrong = wrong or {str(error.full_key): str(error).splitlines()[0]}
     copies = _keys_of(raw, r"\$\{([\w.]+)\}")
-    told = [f"{key}: {text}" for key, text in found.items() if not _is_told(key, found, copies)]
-    if told:
-        raise RequestError("\n".join(told))
+    lines = [f"{key}: {text}" for key, text in wrong.items() if not _is_told(key, wrong, copies)]
+    if lines:
+        raise RequestError("\n".join(lines))
 
 
 class Request(NamedTuple):
@@ -322,16 +322,16 @@ def _check_run_dir(config: DictConfig) -> None:
 
 
 def _keys_of(value: Any, pattern: str, key: str = "") -> dict[str, str]:
-    """The dotted keys of all texts that match, with the first group of the match."""
+    """Return the dotted keys of all texts that match, with the first group of the match."""
     if isinstance(value, str) and (match := re.fullmatch(pattern, value)):
         return {key: match[match.lastindex or 0]}
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for name, child in value.items() if isinstance(value, dict) else ():
-        found |= _keys_of(child, pattern, f"{key}.{name}" if key else str(name))
-    return found
+        keys |= _keys_of(child, pattern, f"{key}.{name}" if key else str(name))
+    return keys
 
 
-def _is_told(key: str, found: dict[str, str], copies: dict[str, str]) -> bool:
-    """Whether a value is an interpolation of one that is reported under its own key."""
+def _is_told(key: str, wrong: dict[str, str], copies: dict[str, str]) -> bool:
+    """Tell whether a value is an interpolation of one that is reported under its own key."""
     heads = [copy for copy in copies if key == copy or key.startswith(f"{copy}.")]
-    return any(copies[head] + key[len(head) :] in found for head in heads)
+    return any(copies[head] + key[len(head) :] in wrong for head in heads)

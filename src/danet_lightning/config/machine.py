@@ -53,23 +53,23 @@ def _find_temporary_folder() -> None:
         RequestError: There is no folder for temporary files at all.
     """
     try:
-        given = tempfile.gettempdir()
+        folder_now = tempfile.gettempdir()
     except FileNotFoundError as error:
         raise RequestError(
             f"TMPDIR: no folder for temporary files can be written ({error.strerror}). Set TMPDIR "
             "to one that can be."
         ) from None
-    if len(os.fsencode(given)) + SOCKET_NAME <= 103:
+    if len(os.fsencode(folder_now)) + SOCKET_NAME <= 103:
         return
     for folder in ("/tmp", "/var/tmp"):
         if os.access(folder, os.W_OK | os.X_OK):
             tempfile.tempdir = folder  # for this one call, which keeps its answer
             multiprocessing.util.get_temp_dir()
-            tempfile.tempdir = given
+            tempfile.tempdir = folder_now
             return
     raise RequestError(
-        f"TMPDIR={given} is too long a name for the sockets below it (of 103 bytes in all), and "
-        "neither /tmp nor /var/tmp can be written. Set TMPDIR to a folder with a shorter name."
+        f"TMPDIR={folder_now} is too long a name for the sockets below it (of 103 bytes in all), "
+        "and neither /tmp nor /var/tmp can be written. Set TMPDIR to a folder with a shorter name."
     )
 
 

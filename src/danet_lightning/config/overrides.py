@@ -59,7 +59,7 @@ def literal(
 
 
 def quoted(value: str, quote: Quote = Quote.single) -> str:
-    """A text that Hydra reads as it is."""
+    """Return a text that Hydra reads as it is."""
     return QuotedString(value, quote).with_quotes()
 
 
@@ -97,8 +97,8 @@ def added(argument: str, nodes: Collection[str]) -> str:
 
 def inserted(arguments: Sequence[str], *overrides: str) -> list[str]:
     """Add overrides to a command line, beside its own: argparse wants them together."""
-    given = command_line_parser().parse_args(arguments).overrides
-    place = len(arguments) - arguments[::-1].index(given[-1]) if given else len(arguments)
+    typed = command_line_parser().parse_args(arguments).overrides
+    place = len(arguments) - arguments[::-1].index(typed[-1]) if typed else len(arguments)
     return [*arguments[:place], *overrides, *arguments[place:]]
 
 
@@ -112,14 +112,14 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def fixed(overrides: Sequence[str]) -> set[str]:
-    """The overrides of a sweep that are not swept, as a sweeper hands them to its jobs."""
-    given = OverridesParser.create().parse_overrides(list(overrides))
-    kept = [each for each in given if not each.is_sweep_override()]
+    """Return the overrides of a sweep that are not swept, as a sweeper hands them to its jobs."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    kept = [each for each in parsed if not each.is_sweep_override()]
     return {f"{each.get_key_element()}={each.get_value_element_as_str()}" for each in kept}
 
 
 def compose_common(name: str, overrides: Sequence[str]) -> DictConfig:
-    """The config that the jobs of a sweep have in common, Hydra initialized with it."""
+    """Return the config that the jobs of a sweep have in common, Hydra initialized with it."""
     base = _base(name, _parsed(overrides))
     HydraConfig.instance().set_config(base)
     return base
@@ -151,7 +151,7 @@ def naming(overrides: Sequence[str], base: DictConfig) -> list[str]:
 
 
 def points(name: str, overrides: Sequence[str]) -> Iterator[tuple[list[str], str]]:
-    """The overrides of each job of a sweep, and the swept ones among them as text."""
+    """Return the overrides of each job of a sweep, and the swept ones among them as text."""
     parsed = _parsed(overrides)
     base = _base(name, parsed)
     params = base.hydra.sweeper.get("params") or {}
@@ -233,7 +233,7 @@ def unknown_keys(name: str, overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _takes(node: Mapping[str, Any], name: str) -> bool:
-    """Whether what a node builds, which is imported, takes an argument that no file sets."""
+    """Tell whether what a node builds, which is imported, takes an argument that no file sets."""
     if "_target_" not in node or get_close_matches(name, node, cutoff=0.8):
         return False
     try:
@@ -251,7 +251,7 @@ def meant_key(word: str, name: str) -> str:
 
 
 def _dotted_key(word: str, plain: Mapping[str, Any]) -> str:
-    """The key whose last word is the nearest to a word; empty when none is near."""
+    """Return the key whose last word is the nearest to a word; empty when none is near."""
     if word in OTHER_NAMES and OTHER_NAMES[word].partition(".")[0] in plain:
         return OTHER_NAMES[word]
     keys: dict[str, str] = {}
@@ -268,7 +268,7 @@ def _dotted_key(word: str, plain: Mapping[str, Any]) -> str:
 
 
 def _is_value(override: Override) -> bool:
-    """Whether it changes a value, and not the choice of a group's option."""
+    """Tell whether it changes a value, and not the choice of a group's option."""
     loader = GlobalHydra.instance().config_loader()
     key = str(override.key_or_group)
     is_changed = override.type is OverrideType.CHANGE and not key.startswith("hydra")
@@ -276,13 +276,13 @@ def _is_value(override: Override) -> bool:
 
 
 def forced(override: str) -> str:
-    """The override as one that may add its key, so that the schema judges it."""
+    """Return the override as one that may add its key, so that the schema judges it."""
     (parsed,) = _parsed([override])
     return f"++{override}" if _is_value(parsed) else override
 
 
 def _base(name: str, parsed: Sequence[Override]) -> DictConfig:
-    """The config that the jobs of a sweep have in common."""
+    """Return the config that the jobs of a sweep have in common."""
     fixed = [forced(str(each.input_line)) for each in parsed if not each.is_sweep_override()]
     return hydra.compose(name, fixed, return_hydra_config=True)
 

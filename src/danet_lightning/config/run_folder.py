@@ -29,7 +29,9 @@ class Folder(NamedTuple):
 
 
 def chosen_folder(config: DictConfig, kind: Literal["run", "sweep"]) -> Folder:
-    """The folder of a composed config, whose Hydra part is set; the time in it is this moment's."""
+    """Return the folder of a composed config, whose Hydra part is set; the time in it is this
+    moment's.
+    """
     hydra: Any = HydraConfig.get()
     node = hydra[kind]
     raw: Any = OmegaConf.to_container(node, resolve=False)

@@ -54,7 +54,7 @@ def point(run_dir: Path) -> Iterator[None]:
 
 
 def score(run_dir: Path) -> Any:
-    """What a sweeper that searches makes the most of: the mIoU, None without one."""
+    """Return what a sweeper that searches makes the most of: the mIoU, None without one."""
     results = run_dir / "results.json"
     return json.loads(results.read_text())["miou"] if results.is_file() else None
 

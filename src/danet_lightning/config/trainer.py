@@ -129,7 +129,7 @@ def refuse_unsupported(trainer: Trainer, precision: Any) -> None:
 
 
 def precision(trainer: DictConfig, content: dict[str, Any] | None) -> Any:
-    """The precision that a training has: `auto` is chosen once, and recorded.
+    """Return the precision that a training has: `auto` is chosen once, and recorded.
 
     Args:
         trainer: the node of the configuration.

@@ -82,21 +82,21 @@ def find_target(name: str) -> Callable[..., Any]:
         LookupError: There is none, or importing it fails; the message names the nearest one.
     """
     parts = name.split(".")
-    found: Any = _import(parts[0])
+    target: Any = _import(parts[0])
     for index, part in enumerate(parts[1:], start=1):
         place = ".".join(parts[:index])
         missing = object()
-        inner = getattr(found, part, missing)
-        if inner is missing and isinstance(found, ModuleType):
-            inner = _import(f"{place}.{part}", among=dir(found))
+        inner = getattr(target, part, missing)
+        if inner is missing and isinstance(target, ModuleType):
+            inner = _import(f"{place}.{part}", among=dir(target))
         elif inner is missing:
-            raise LookupError(f"{place} has no {part!r}{nearest(part, dir(found))}")
-        found = inner
-    if isinstance(found, ModuleType):
+            raise LookupError(f"{place} has no {part!r}{nearest(part, dir(target))}")
+        target = inner
+    if isinstance(target, ModuleType):
         raise LookupError(f"{name} is a module; name a class or a function in it")
-    if not callable(found):
-        raise LookupError(f"{name} is a {type(found).__name__}, and cannot be called")
-    return found  # type: ignore[no-any-return]
+    if not callable(target):
+        raise LookupError(f"{name} is a {type(target).__name__}, and cannot be called")
+    return target  # type: ignore[no-any-return]
 
 
 def _import(name: str, among: list[str] | None = None) -> ModuleType:

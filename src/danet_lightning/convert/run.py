@@ -29,34 +29,35 @@ def convert(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         facts = dataset_facts(build(config, "dataset", DataSet))
         path = Path(config.source).expanduser()
-        found = recognise(path, plain["multi_grid"], config.align_corners)
-        _check_classes(found, facts["classes"])
-        net = found.build()
-    backbone = {"_target_": "danet_lightning.models.dilated_resnet", **found.backbone}
-    model = {"_target_": "danet_lightning.models.DANet", **found.head, "backbone": backbone}
+        recognised = recognise(path, plain["multi_grid"], config.align_corners)
+        _check_classes(recognised, facts["classes"])
+        net = recognised.build()
+    backbone = {"_target_": "danet_lightning.models.dilated_resnet", **recognised.backbone}
+    model = {"_target_": "danet_lightning.models.DANet", **recognised.head, "backbone": backbone}
     described = {**{key: plain[key] for key in ("dataset", "protocol", "source")}, "model": model}
     checkpoint = {
         "state_dict": {f"net.{name}": tensor for name, tensor in net.state_dict().items()},
         "danet_lightning": metadata(described, facts | normalization(net)),
     }
     save_atomically(checkpoint, output)
-    print(f"recognised  {found.title}: {_summary(found)}")
+    print(f"recognised  {recognised.title}: {_summary(recognised)}")
     print(f"written     {output}\nnext        danet evaluate ckpt_path={output}")
 
 
-def _check_classes(found: Recognised, classes: list[str]) -> None:
-    if found.num_classes is None:
+def _check_classes(recognised: Recognised, classes: list[str]) -> None:
+    if recognised.num_classes is None:
         raise RequestError(
-            f"source: the weights of {found.title} fill the backbone alone, so there is nothing to "
-            f"evaluate yet. Train: backbone={found.backbone['name']} backbone.pretrained=..."
+            f"source: the weights of {recognised.title} fill the backbone alone, so there is "
+            "nothing to evaluate yet. Train: "
+            f"backbone={recognised.backbone['name']} backbone.pretrained=..."
         )
-    if found.num_classes != len(classes):
+    if recognised.num_classes != len(classes):
         raise RequestError(
             f"dataset: it has {len(classes)} classes, and these weights classify "
-            f"{found.num_classes}. Choose the data set they were trained on."
+            f"{recognised.num_classes}. Choose the data set they were trained on."
         )
 
 
-def _summary(found: Recognised) -> str:
-    parts: dict[str, Any] = {**found.backbone, **found.head}
+def _summary(recognised: Recognised) -> str:
+    parts: dict[str, Any] = {**recognised.backbone, **recognised.head}
     return ", ".join(f"{key} {value}" for key, value in parts.items())

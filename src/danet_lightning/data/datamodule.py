@@ -109,8 +109,8 @@ class SegmentationDataModule(LightningDataModule):
     def fingerprints(self) -> dict[str, str]:
         """Tell each split that was digested so far by a short text, the same for the same data."""
         return {
-            split: hashlib.blake2b(found.numpy().tobytes(), digest_size=8).hexdigest()
-            for split, found in self._digests.items()
+            split: hashlib.blake2b(digest.numpy().tobytes(), digest_size=8).hexdigest()
+            for split, digest in self._digests.items()
         }
 
     def setup(self, stage: str) -> None:
@@ -199,7 +199,9 @@ class SegmentationDataModule(LightningDataModule):
             )
 
     def _cache_options(self) -> tuple[list[Path], int, Path | None]:
-        """The folders a cache may lie in, the processes that build one, and the data's folder."""
+        """Return the folders a cache may lie in, the processes that build one, and the data's
+        folder.
+        """
         root = self.dataset.root
         places = [expanded(root) / ".danet_cache"] if root else []
         with suppress(RuntimeError):  # a user of no name, as in some containers, has no home

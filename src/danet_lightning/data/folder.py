@@ -187,7 +187,9 @@ class Folder(DataSet):
 
 
 def _place(root: Path, pattern: str, split: str) -> Path:
-    """Where a split lies; the one for validation may be called valid, as in Roboflow's exports."""
+    """Find where a split lies; the one for validation may be called valid, as in Roboflow's
+    exports.
+    """
     names = ("val", "valid", "validation") if split == "val" else (split,)
     # not str.format: other braces may be part of a name
     places = [root / pattern.replace("{split}", name) for name in names]

@@ -102,7 +102,7 @@ class PascalContext(DataSet):
 
 
 def _labels(voc: Path, root: Path) -> tuple[Path, Iterable[int], int]:
-    """Where the label files lie, the ids of the 59 classes in them, and the last id of all."""
+    """Find where the label files lie, the ids of the 59 classes in them, and the last id of all."""
     for folder in (voc, root):
         if (folder / "trainval").is_dir():
             return folder / "trainval" / "*.mat", IDS.values(), 459

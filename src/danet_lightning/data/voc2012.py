@@ -118,7 +118,7 @@ class Voc2012(DataSet):
         return find_folder(Path(self.root).expanduser(), places, "JPEGImages", LAYOUT)
 
     def _augmented(self, voc: Path) -> tuple[list[str], Path]:
-        """The names of train_aug, and where the masks lie that VOC does not have."""
+        """Return the names of train_aug, and where the masks lie that VOC does not have."""
         train, val = _listed(voc, "train"), _listed(voc, "val")
         ready = voc / "SegmentationClassAug"
         if self.sbd_root is not None:

@@ -82,7 +82,7 @@ def scores(matrix: Tensor) -> dict[str, float]:
 
 
 def constant_predictor(matrix: Tensor) -> tuple[int, float]:
-    """The class with most labelled pixels, and the mIoU of predicting it everywhere.
+    """Return the class with most labelled pixels, and the mIoU of predicting it everywhere.
 
     Every other labelled class then has IoU 0, so the mean runs over all labelled classes; it is
     NaN where no pixel is labelled.
@@ -98,7 +98,7 @@ def absent(matrix: Tensor, classes: Sequence[str]) -> list[str]:
 
 
 def table(matrix: Tensor, classes: Sequence[str]) -> str:
-    """One line a class: IoU, accuracy and share of the labelled pixels, then the summary."""
+    """Return one line a class: IoU, accuracy and share of the labelled pixels, then the summary."""
     width = max(map(len, [*classes, "class"]))
     share = matrix.sum(1).double() / matrix.sum()
     lines = [f"{'class':<{width}}     IoU  accuracy  share of pixels"]

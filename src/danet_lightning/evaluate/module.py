@@ -105,8 +105,8 @@ class EvaluationModule(LightningModule):
     def gammas(self) -> dict[str, float]:
         """Return how much of each attention branch of the network counts; empty without any."""
         branches = {"pam": "position_attention", "cam": "channel_attention"}
-        found = {key: getattr(self.net, name, None) for key, name in branches.items()}
-        return {key: branch.gamma.item() for key, branch in found.items() if branch is not None}
+        modules = {key: getattr(self.net, name, None) for key, name in branches.items()}
+        return {key: branch.gamma.item() for key, branch in modules.items() if branch is not None}
 
     def cost(self) -> dict[str, float | None]:
         """Return what training has taken of time and memory: nothing, where it only evaluates."""

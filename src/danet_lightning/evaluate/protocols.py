@@ -200,8 +200,8 @@ class OfficialEvaluation:
             self._is_warned = True
 
     def _scores(self, net: Network, images: Tensor, black: Tensor, scale: float) -> Tensor:
-        own = (images.shape[-2], images.shape[-1])
-        height, width = self._scaled_size(*own, scale)
+        size = (images.shape[-2], images.shape[-1])
+        height, width = self._scaled_size(*size, scale)
         check_size(max(height, self.crop_size), max(width, self.crop_size))
         scaled = _aligned(images, (height, width))
         rows, columns = (
@@ -214,7 +214,7 @@ class OfficialEvaluation:
             (self.crop_size, self.crop_size),
             self.window_batch,
         )
-        return _aligned(scores[..., :height, :width], own)
+        return _aligned(scores[..., :height, :width], size)
 
     def _scaled_size(self, height: int, width: int, scale: float) -> tuple[int, int]:
         long_side = math.ceil(self.base_size * scale)

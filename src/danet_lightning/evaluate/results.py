@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def track(trainer: Trainer, module: "EvaluationModule") -> None:
     """Tell the tracker what is run; the run folder's config.yaml says it already."""
     facts = module.metadata
-    told = {**facts["config"], "protocol": module.protocol.describe()}
-    told |= {key: facts[key] for key in ("git_commit", "versions", "classes")}
+    facts_of_run = {**facts["config"], "protocol": module.protocol.describe()}
+    facts_of_run |= {key: facts[key] for key in ("git_commit", "versions", "classes")}
     for logger in trainer.loggers:
-        logger.log_hyperparams(told)
+        logger.log_hyperparams(facts_of_run)
 
 
 def report(
@@ -84,7 +84,7 @@ def report(
 
 
 def machine(trainer: Trainer) -> dict[str, Any]:
-    """What the time of a run depends on: the device, and how many processes have one each."""
+    """Tell what the time of a run depends on: the device, and how many processes have one each."""
     device = trainer.strategy.root_device
     name = f"{platform.machine()}, {cores()} cores"
     if device.type == "cuda":
@@ -93,7 +93,7 @@ def machine(trainer: Trainer) -> dict[str, Any]:
 
 
 def protocol_facts(trainer: Trainer, module: "EvaluationModule") -> dict[str, Any]:
-    """Everything that two numbers must have in common before they are compared."""
+    """Return everything that two numbers must have in common before they are compared."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     return {
         **module.protocol.describe(),

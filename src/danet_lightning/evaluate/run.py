@@ -24,15 +24,15 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         content = loading.read(config.ckpt_path)
         net = loading.network(content, config.trusted)
         facts = content["danet_lightning"]
-        own = facts["config"]
-        dataset = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
+        stored = facts["config"]
+        dataset = build_over(stored["dataset"], config.dataset, DATASET, config.trusted)
         if list(dataset.classes) != facts["classes"]:
             raise RequestError(
                 f"dataset: its classes {list(dataset.classes)} are not the checkpoint's "
                 f"{facts['classes']}; evaluate it on the data set it was trained on."
             )
         datamodule = SegmentationDataModule(dataset, validation_split=config.split, **config.data)
-        protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
+        protocol = build_over(stored["protocol"], config.protocol, PROTOCOL, config.trusted)
         # what comes out of the checkpoint does not go through Hydra, which would resolve it
         make = instantiate(config.module, _partial_=True)
         module = make(net=net, protocol=protocol, metadata=facts, **facts_for_module(facts))

@@ -34,7 +34,7 @@ def starts_inside(length: int, crop: int, stride: int) -> list[int]:
 
 
 def starts_across(length: int, crop: int, stride: int) -> list[int]:
-    """The authors' windows: the last one may reach beyond the image."""
+    """Return the authors' windows: the last one may reach beyond the image."""
     count = max(0, math.ceil((length - crop) / stride)) + 1
     return [i * stride for i in range(count)]
 

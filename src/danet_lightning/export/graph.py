@@ -39,8 +39,8 @@ class ImageGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, H, W, 3) uint8 RGB -> (B, H, W) uint8 classes and (B, K, H, W) logits, as chosen."""
         logits = self.net.predict_logits(normalize(images.permute(0, 3, 1, 2), self.mean, self.std))
-        found = {CLASSES: logits.argmax(1).to(torch.uint8), LOGITS: logits}
-        return tuple(found[name] for name in self.outputs)
+        results = {CLASSES: logits.argmax(1).to(torch.uint8), LOGITS: logits}
+        return tuple(results[name] for name in self.outputs)
 
 
 def onnx_model(
@@ -82,8 +82,10 @@ def onnx_model(
     assert program is not None  # so it is with dynamo
     model = program.model_proto
     _forget_sources(model)
-    told = {**facts, "protocol": segmenter.protocol.describe()}
-    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in told.items()})
+    description = {**facts, "protocol": segmenter.protocol.describe()}
+    onnx.helper.set_model_props(
+        model, {key: json.dumps(value) for key, value in description.items()}
+    )
     return model
 
 
@@ -109,7 +111,7 @@ def _silent() -> Iterator[None]:
 
 
 def _first_reason(error: BaseException) -> str:
-    """The first sentence of what went wrong at the bottom of it."""
+    """Return the first sentence of what went wrong at the bottom of it."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -55,19 +55,19 @@ def write(
         )
     # copies: a file has no layout channels_last, and two names of one tensor are two tensors
     weights = save({name: tensor.clone().contiguous() for name, tensor in state.items()})
-    found = measured({"": segmenter}, images) if images else None
+    report = measured({"": segmenter}, images) if images else None
     config = json.dumps(facts, indent=1, allow_nan=False) + "\n"
     files = {WEIGHTS: weights, CONFIG: config.encode()}
-    files["README.md"] = model_card(facts, found, sum(map(Tensor.numel, state.values()))).encode()
+    files["README.md"] = model_card(facts, report, sum(map(Tensor.numel, state.values()))).encode()
     for name, content in files.items():
         write_content(folder / name, content)
     if images:
         sheet = _pictures(segmenter, images)
         write_atomically(folder / PICTURES, lambda file: sheet.save(file, "PNG"))
     print(f"written     {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    if found:
-        scores = found["networks"][""]
-        print(f"mIoU        {scores['miou']:.4f} on {found['images']} images of {found['split']}")
+    if report:
+        scores = report["networks"][""]
+        print(f"mIoU        {scores['miou']:.4f} on {report['images']} images of {report['split']}")
     print("before you upload it: fill in the licence in README.md")
 
 
@@ -75,7 +75,7 @@ def _pictures(segmenter: Segmenter, images: Images) -> Image.Image:
     panels = []
     for sample in islice(images, SHOWN):
         image = sample["image"].numpy().transpose(1, 2, 0)  # (H, W, 3)
-        found = segmenter.segment(image).numpy()
+        prediction = segmenter.segment(image).numpy()
         label = sample["mask"].numpy()
-        panels.append(strip(image, label, found, segmenter.palette, segmenter.classes))
+        panels.append(strip(image, label, prediction, segmenter.palette, segmenter.classes))
     return contact_sheet(panels, f"{len(panels)} images: image, label, prediction, errors")

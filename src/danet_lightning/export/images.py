@@ -62,10 +62,12 @@ def measured(segmenters: Mapping[str, Segmenter], images: Images) -> dict[str, A
     pixels = 0
     with bar(images, desc="measure", unit="image") as progress:
         for sample in progress:
-            found = {name: each.segment(sample["image"][None]) for name, each in segmenters.items()}
-            first = next(iter(found.values()))
+            predictions = {
+                name: each.segment(sample["image"][None]) for name, each in segmenters.items()
+            }
+            first = next(iter(predictions.values()))
             pixels += first.numel()
-            for name, ids in found.items():
+            for name, ids in predictions.items():
                 matrices[name].update(ids, sample["mask"][None])
                 same[name] += int((ids == first).sum())
     protocol = next(iter(segmenters.values())).protocol.describe()

@@ -48,12 +48,12 @@ Commit of the code: {commit}. Versions: {versions}. Everything that the network 
 """
 
 
-def model_card(facts: Mapping[str, Any], found: Mapping[str, Any] | None, tensors: int) -> str:
+def model_card(facts: Mapping[str, Any], report: Mapping[str, Any] | None, tensors: int) -> str:
     """Write the card.
 
     Args:
         facts: of the network, see `checkpoints.metadata.portable`.
-        found: what was measured, see `export.images.measured`; None: nothing.
+        report: what was measured, see `export.images.measured`; None: nothing.
         tensors: how many numbers the network holds.
     """
     config = facts["config"]
@@ -66,35 +66,35 @@ def model_card(facts: Mapping[str, Any], found: Mapping[str, Any] | None, tensor
         parameters=tensors / 1e6,
         count=len(facts["classes"]),
         classes=", ".join(map(_plain, facts["classes"])),
-        result=_result(found),
-        data=_data(found, dataset),
+        result=_result(report),
+        data=_data(report, dataset),
         commit=facts.get("git_commit") or "not known",
         versions=", ".join(f"{name} {number}" for name, number in versions.items()) or "not known",
     )
 
 
-def _result(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _result(report: Mapping[str, Any] | None) -> str:
+    if report is None:
         return "Not measured when this folder was written (`limit=0`)."
-    scores = found["networks"][""]
+    scores = report["networks"][""]
     protocol = ", ".join(
-        f"{key} {value}" for key, value in found["protocol"].items() if value is not None
+        f"{key} {value}" for key, value in report["protocol"].items() if value is not None
     ).removeprefix("name ")
     rows = [
         ("mIoU", "miou"), ("pixel accuracy", "pixel_accuracy"), ("mean accuracy", "mean_accuracy")
     ]  # fmt: skip
     lines = ["| | |", "| --- | --- |", *(f"| {name} | {scores[key]:.4f} |" for name, key in rows)]
     lines += [
-        f"| images | {found['images']} of {found['images_of_split']} of {found['split']} |",
+        f"| images | {report['images']} of {report['images_of_split']} of {report['split']} |",
         f"| protocol | {_plain(protocol)} |",
     ]
     return "\n".join([*lines, "", f"![image, label, prediction]({PICTURES})"])
 
 
-def _data(found: Mapping[str, Any] | None, dataset: str) -> str:
-    if found is None:
+def _data(report: Mapping[str, Any] | None, dataset: str) -> str:
+    if report is None:
         return f"{dataset}."
-    return f"{dataset}; labels: {_plain(found['label_source'])}."
+    return f"{dataset}; labels: {_plain(report['label_source'])}."
 
 
 def _last(target: str) -> str:
@@ -102,5 +102,5 @@ def _last(target: str) -> str:
 
 
 def _plain(text: Any) -> str:
-    """A text without the signs that Markdown and HTML would take for their own."""
+    """Return a text without the signs that Markdown and HTML would take for their own."""
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in str(text))

@@ -39,7 +39,7 @@ class Options(NamedTuple):
 
 
 def planned(output: Path, int8: bool) -> dict[str, Path]:
-    """The files that an export writes.
+    """Return the files that an export writes.
 
     Raises:
         RequestError: one of them exists, or the output has another suffix than predict looks for.
@@ -109,16 +109,16 @@ def write(
 
 
 def _segmenter(content: bytes, original: Segmenter) -> Segmenter:
-    """What the exported network does in place of the original one."""
+    """Tell what the exported network does in place of the original one."""
     facts = {key: getattr(original, key) for key in ("classes", "palette", "mean", "std")}
     align_corners = bool(getattr(original.net, "align_corners", True))
     net = OnnxNetwork(content, len(original.classes), original.mean, original.std, align_corners)
     return Segmenter(net, **facts, protocol=original.protocol).eval()
 
 
-def _loss(found: Mapping[str, Any] | None, int8: str) -> float | None:
-    """How much mIoU int8 loses; None where that is not known."""
-    scores = found["networks"] if found else {}
+def _loss(report: Mapping[str, Any] | None, int8: str) -> float | None:
+    """Tell how much mIoU int8 loses; None where that is not known."""
+    scores = report["networks"] if report else {}
     mious = [scores[name]["miou"] for name in (PYTORCH, int8) if name in scores]
     return None if len(mious) < 2 or None in mious else mious[0] - mious[1]
 
@@ -126,10 +126,10 @@ def _loss(found: Mapping[str, Any] | None, int8: str) -> float | None:
 def _refuse_different(rows: list[dict[str, Any]]) -> None:
     if all(row["same_class"] >= LEAST_AGREEMENT for row in rows):
         return
-    told = "\n".join(_parity_line("", row) for row in rows)
+    lines = "\n".join(_parity_line("", row) for row in rows)
     raise RunError(
         f"The exported network chooses other classes than PyTorch, and is not written. In float32 "
-        f"{LEAST_AGREEMENT:.1%} of the pixels have to agree at every size:\n{HEADER}\n{told}\n"
+        f"{LEAST_AGREEMENT:.1%} of the pixels have to agree at every size:\n{HEADER}\n{lines}\n"
         "A network of your own may use sizes as numbers while it is traced (x.shape[2] in a loop "
         "or an if): compute them from tensors."
     )
@@ -139,7 +139,7 @@ HEADER = f"{'parity with PyTorch':36}  largest error  mean error  largest logit 
 
 
 def _lines(report: Mapping[str, Any], options: Options) -> list[str]:
-    """The report as a person reads it; what int8 loses comes first if it is much."""
+    """Return the report as a person reads it; what int8 loses comes first if it is much."""
     lines = []
     if (report["int8_loss"] or 0) > LARGEST_LOSS:
         lines.append(
@@ -153,18 +153,18 @@ def _lines(report: Mapping[str, Any], options: Options) -> list[str]:
         lines += [_parity_line(name, row) for row in rows]
     lines += ["", f"{'ms a picture, ' + ' x '.join(map(str, options.size)):36}  on this CPU"]
     lines += [f"{name:36}  {taken:11.1f}" for name, taken in report["milliseconds"].items()]
-    if found := report["measured"]:
-        name = found["protocol"].get("name", "")
+    if measured := report["measured"]:
+        name = measured["protocol"].get("name", "")
         lines += [
             "",
-            f"{found['dataset']} {found['split']}, {found['images']} of "
-            f"{found['images_of_split']} images, {name}",
+            f"{measured['dataset']} {measured['split']}, {measured['images']} of "
+            f"{measured['images_of_split']} images, {name}",
             f"{'':36}         mIoU  pixel accuracy  same class",
         ]
         lines += [
             f"{name:36}  {_number(row['miou'], 4):>11}  {_number(row['pixel_accuracy'], 4):>14}  "
             f"{row['same_class']:>10.3%}"
-            for name, row in found["networks"].items()
+            for name, row in measured["networks"].items()
         ]
     return [*lines, ""]
 

@@ -47,13 +47,13 @@ def parity(
 @torch.inference_mode()
 def _compared(segmenter: Segmenter, network: OnnxNetwork, pixels: Tensor) -> dict[str, Any]:
     expected = logits(segmenter, pixels)
-    found = network.run(pixels)
+    output = network.run(pixels)
     errors: dict[str, Any] = {"largest_error": None, "mean_error": None, "largest_logit": None}
     if network.output == LOGITS:
-        differences = (found - expected).abs()
+        differences = (output - expected).abs()
         values = (differences.max(), differences.mean(), expected.abs().max())
         errors = {name: float(it) for name, it in zip(errors, values, strict=True)}
-    same = (found.argmax(1) == expected.argmax(1)).double().mean()
+    same = (output.argmax(1) == expected.argmax(1)).double().mean()
     return {"images": [len(pixels), *pixels.shape[2:]], **errors, "same_class": float(same)}
 
 
@@ -64,7 +64,7 @@ def logits(segmenter: Segmenter, pixels: Tensor) -> Tensor:
         RequestError: it cannot, because the size is none for this network.
     """
     try:
-        found: Tensor = segmenter.net.predict_logits(
+        output: Tensor = segmenter.net.predict_logits(
             normalize(pixels, segmenter.mean, segmenter.std)
         )
     except RuntimeError as error:
@@ -73,7 +73,7 @@ def logits(segmenter: Segmenter, pixels: Tensor) -> Tensor:
             f"size: PyTorch's network cannot take {size} pixels: {str(error).splitlines()[0]}. "
             "Choose a larger size."
         ) from error
-    return found
+    return output
 
 
 def scenes(count: int, height: int, width: int) -> Tensor:
@@ -85,7 +85,7 @@ def scenes(count: int, height: int, width: int) -> Tensor:
 
 @torch.inference_mode()
 def milliseconds(compute: Callable[[Tensor], Tensor], size: tuple[int, int]) -> float:
-    """The median time that a network takes for a picture, after one that does not count."""
+    """Return the median time that a network takes for a picture, after one that does not count."""
     pixels = scenes(1, *size)
     compute(pixels)
     taken = []

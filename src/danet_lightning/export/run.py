@@ -34,24 +34,24 @@ def export(config: DictConfig, run_dir: Path) -> None:
     content = loading.read(config.ckpt_path)
     if "onnx" in content:
         raise RequestError(f"ckpt_path: {config.ckpt_path} is exported already; give a checkpoint.")
-    own = content["danet_lightning"]
+    facts = content["danet_lightning"]
     with request_errors():
         segmenter = loading.segmenter(content, config.trusted)
         images = calibration = None
         if config.limit != 0:
-            images = Images(_dataset(config, own), config.split, config.limit)
+            images = Images(_dataset(config, facts), config.split, config.limit)
         if config.int8:
-            calibration = Images(_dataset(config, own), "train", config.calibration_images)
+            calibration = Images(_dataset(config, facts), "train", config.calibration_images)
     if config.format == "hub":
-        hub.write(output, segmenter, portable(own), images)
+        hub.write(output, segmenter, portable(facts), images)
     else:
         options = Options(tuple(config.size), tuple(config.outputs), config.opset)
-        onnx_files.write(files, segmenter, portable(own), options, images, calibration)
+        onnx_files.write(files, segmenter, portable(facts), options, images, calibration)
 
 
 def _dataset(config: DictConfig, facts: dict[str, Any]) -> DataSet:
-    own = facts["config"]["dataset"]
-    dataset: DataSet = build_over(own, config.dataset, DATASET, config.trusted)
+    stored = facts["config"]["dataset"]
+    dataset: DataSet = build_over(stored, config.dataset, DATASET, config.trusted)
     if list(dataset.classes) != facts["classes"]:
         raise RequestError(
             f"dataset: its classes {list(dataset.classes)} are not the checkpoint's "

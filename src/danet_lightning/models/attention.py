@@ -56,7 +56,7 @@ class PositionAttention(nn.Module):
         return x + (self.gamma * context).to(x.dtype)
 
     def attention_map(self, x: Tensor) -> PositionMap:
-        """The map of equation 1 for one image, (1, C, H, W)."""
+        """Return the map of equation 1 for one image, (1, C, H, W)."""
         return PositionMap(self.query(x)[0], self.key(x)[0])
 
 
@@ -89,7 +89,7 @@ class ChannelAttention(nn.Module):
         return x + (self.gamma * context).to(x.dtype)
 
     def attention_map(self, x: Tensor) -> ChannelMap:
-        """The map of equation 3 for one image, (1, C, H, W)."""
+        """Return the map of equation 3 for one image, (1, C, H, W)."""
         return ChannelMap(self._weights(x.flatten(2))[0])
 
     def _weights(self, channels: Tensor) -> Tensor:
@@ -205,5 +205,5 @@ def _weights(query: Tensor, key: Tensor) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> torch.dtype:
-    """The dtype for energies, which no softmax may get in half precision."""
+    """Return the dtype for energies, which no softmax may get in half precision."""
     return torch.promote_types(x.dtype, torch.float32)

@@ -140,7 +140,7 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Co
 
 
 def _grid(stage: nn.Sequential, previous: int, dilation: int) -> list[int]:
-    """The first block still reads what the previous stage wrote, and keeps its dilation."""
+    """Return the first block still reads what the previous stage wrote, and keeps its dilation."""
     return [previous] + [dilation] * (len(stage) - 1)
 
 
@@ -175,7 +175,7 @@ def _set_dilation(convolution: Any, dilation: int) -> None:
 
 
 def imagenet_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet's weights without its classifier, under torchvision's names.
+    """Return a ResNet's weights without its classifier, under torchvision's names.
 
     timm has the same names; of MMSegmentation's ResNetV1c, only the stem is called otherwise.
     """

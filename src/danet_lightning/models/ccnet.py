@@ -73,7 +73,9 @@ class CrissCrossAttention(nn.Module):
         return x
 
     def attention_map(self, x: Tensor) -> PositionMap:
-        """The map by which the first of its steps mixes the features of one image, (1, C, H, W)."""
+        """Return the map by which the first of its steps mixes the features of one image, (1, C, H,
+        W).
+        """
         return PositionMap(self.query(x)[0], self.key(x)[0], criss_cross=True)
 
 

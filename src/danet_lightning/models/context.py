@@ -76,7 +76,7 @@ class ContextNetwork(nn.Module):
         return outputs
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """The fused logits alone, without the work of the auxiliary head.
+        """Return the fused logits alone, without the work of the auxiliary head.
 
         (B, 3, H, W) -> (B, K, H, W).
         """

@@ -93,7 +93,7 @@ class DANet(nn.Module):
         return {name: self._resize(value, images) for name, value in logits.items()}
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """The fused logits alone, without the work of the other heads.
+        """Return the fused logits alone, without the work of the other heads.
 
         (B, 3, H, W) -> (B, K, H, W).
         """
@@ -102,7 +102,7 @@ class DANet(nn.Module):
         return self._resize(self.classifiers["fused"](_fuse(contexts)), images)
 
     def heads(self, features: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """The same logits as `forward`, at the size of the features.
+        """Return the same logits as `forward`, at the size of the features.
 
         (B, C3, h, w) and (B, C4, h, w) -> (B, K, h, w) each.
         """
@@ -116,14 +116,14 @@ class DANet(nn.Module):
     @property
     def position_attention(self) -> PositionAttention | None:
         """PAM, None when it is switched off."""
-        found: PositionAttention | None = self._attention("position")
-        return found
+        module: PositionAttention | None = self._attention("position")
+        return module
 
     @property
     def channel_attention(self) -> ChannelAttention | None:
         """CAM, None when it is switched off."""
-        found: ChannelAttention | None = self._attention("channel")
-        return found
+        module: ChannelAttention | None = self._attention("channel")
+        return module
 
     def _attention(self, branch: str) -> Any:
         return (

@@ -49,7 +49,7 @@ class Recognised:
         return self.head.get("num_classes")
 
     def build(self, num_classes: int | None = None) -> DANet:
-        """The network, filled, in eval mode.
+        """Return the network, filled, in eval mode.
 
         Raises:
             ValueError: a tensor does not fit, or `num_classes` is missing or another one.
@@ -113,26 +113,27 @@ def recognise(
     align_corners: bool | None = None,
 ) -> Recognised:
     """Tell what `import_weights` would build; same arguments and errors."""
-    given = path_or_state_dict
-    content = given if isinstance(given, Mapping) else read_file(given)
+    source_file = path_or_state_dict
+    content = source_file if isinstance(source_file, Mapping) else read_file(source_file)
     if "danet_lightning" in content:
         raise ValueError("This is a checkpoint of ours: read it with danet_lightning.load(path).")
     weights = state_dict_of(content)
     for source in (AUTHORS, MMSEGMENTATION):
         if (prefix := _prefix(weights, source.mark)) is not None:
-            found = _recognise_danet(_unwrapped(weights, prefix, source), source)
+            recognised = _recognise_danet(_unwrapped(weights, prefix, source), source)
             break
     else:
-        found = _recognise_imagenet(weights)
+        recognised = _recognise_imagenet(weights)
     if multi_grid != "source":
-        found.backbone["multi_grid"] = multi_grid
+        recognised.backbone["multi_grid"] = multi_grid
     if align_corners is not None:
-        found.head["align_corners"] = align_corners
-    return found
+        recognised.head["align_corners"] = align_corners
+    return recognised
 
 
 def export_weights(net: DANet) -> dict[str, Tensor]:
-    """The network's tensors under the authors' names; `import_weights` turns them back exactly.
+    """Return the network's tensors under the authors' names; `import_weights` turns them back
+    exactly.
 
     Raises:
         ValueError: the network has tensors for which the authors' code has no name: the auxiliary
@@ -175,13 +176,13 @@ def _recognise_imagenet(weights: dict[str, Tensor]) -> Recognised:
 
 
 def _prefix(weights: Mapping[str, Tensor], mark: str) -> str | None:
-    """What a wrapper has put before the names, such as `module.`; None without the mark."""
+    """Tell what a wrapper has put before the names, such as `module.`; None without the mark."""
     marks = (re.fullmatch(rf"(.*?){mark}", name) for name in weights)
     return next((found[1] for found in marks if found), None)
 
 
 def _unwrapped(weights: Mapping[str, Tensor], prefix: str, source: Source) -> dict[str, Tensor]:
-    """The source's plain names: without a wrapper's prefix, with the one of each part.
+    """Return the source's plain names: without a wrapper's prefix, with the one of each part.
 
     Raises:
         ValueError: two tensors would get the same name.

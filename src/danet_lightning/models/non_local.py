@@ -69,5 +69,5 @@ class NonLocalBlock(nn.Module):
         return x + grown.to(x.dtype)
 
     def attention_map(self, x: Tensor) -> PositionMap:
-        """The map of equation 4 for one image, (1, C, H, W)."""
+        """Return the map of equation 4 for one image, (1, C, H, W)."""
         return PositionMap(self.query(x)[0], self.key(x)[0])

@@ -131,17 +131,17 @@ class Segmenter(nn.Module):
         Raises:
             ValueError: The images have another shape or type.
         """
-        given = torch.as_tensor(images)
-        is_image = given.ndim == 3 and given.shape[2] == 3
-        if given.dtype != torch.uint8 or not (
-            is_image or (given.ndim == 4 and given.shape[1] == 3)
+        pixels = torch.as_tensor(images)
+        is_image = pixels.ndim == 3 and pixels.shape[2] == 3
+        if pixels.dtype != torch.uint8 or not (
+            is_image or (pixels.ndim == 4 and pixels.shape[1] == 3)
         ):
             raise ValueError(
-                f"images of shape {tuple(given.shape)} and type {given.dtype}: give one image as "
+                f"images of shape {tuple(pixels.shape)} and type {pixels.dtype}: give one image as "
                 "(H, W, 3) or a batch as (B, 3, H, W), RGB in uint8."
             )
-        device = next(self.net.parameters(), given).device
-        batch = (given.permute(2, 0, 1)[None] if is_image else given).to(device)
+        device = next(self.net.parameters(), pixels).device
+        batch = (pixels.permute(2, 0, 1)[None] if is_image else pixels).to(device)
         black = black_pixel(self.mean, self.std).to(device)
         scores = self.protocol(self.net, normalize(batch, self.mean, self.std), black)
         return scores.argmax(1)[0] if is_image else scores.argmax(1)

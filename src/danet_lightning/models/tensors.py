@@ -19,9 +19,9 @@ DEPTHS = {
 
 
 def backbone_arguments(ours: Mapping[str, Tensor], title: str) -> dict[str, Any]:
-    """What the names and shapes of a backbone tell, by our names."""
+    """Tell what the names and shapes of a backbone tell, by our names."""
     blocks = {re.match(r"backbone\.layer(\d)\.(\d+)\.", name) for name in ours}
-    stages = [found[1] for found in {b[0]: b for b in blocks if b}.values()]
+    stages = [block[1] for block in {b[0]: b for b in blocks if b}.values()]
     depth = (*(stages.count(stage) for stage in "1234"), has(ours, r"backbone\..*\.conv3\."))
     if depth not in DEPTHS:
         raise ValueError(
@@ -34,7 +34,7 @@ def backbone_arguments(ours: Mapping[str, Tensor], title: str) -> dict[str, Any]
 
 
 def head_arguments(ours: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the names and shapes of a head tell, by our names."""
+    """Tell what the names and shapes of a head tell, by our names."""
     channels = _rows(ours, r"branches\.\w+\.(reduce|refine)\.0\.weight", 8)
     keys = _rows(ours, rf"{POSITION}\.attention\.(query|key)\.", max(1, channels // 8))
     return {
@@ -49,7 +49,7 @@ def head_arguments(ours: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def has(weights: Mapping[str, Tensor], pattern: str) -> bool:
-    """Whether a name begins with the pattern."""
+    """Tell whether a name begins with the pattern."""
     return any(re.match(pattern, name) for name in weights)
 
 

@@ -134,9 +134,9 @@ def _fill(features: Any, name: str, path: Path) -> None:
         if not key.startswith(classifier)
     }
     names = _names_in_order(whole, weights) if "_conv_stem.weight" in weights else {}
-    load_strictly(whole, weights, f"The weights for {name}", lambda own: names.get(own, own))
-    filled = {_flat(own): tensor for own, tensor in whole.state_dict().items()}
-    features.load_state_dict({own: filled[_flat(own)] for own in features.state_dict()})
+    load_strictly(whole, weights, f"The weights for {name}", lambda ours: names.get(ours, ours))
+    filled = {_flat(ours): tensor for ours, tensor in whole.state_dict().items()}
+    features.load_state_dict({ours: filled[_flat(ours)] for ours in features.state_dict()})
 
 
 def _names_in_order(whole: Any, weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -145,10 +145,10 @@ def _names_in_order(whole: Any, weights: Mapping[str, Tensor]) -> dict[str, str]
     Where what they end with differs, so that a scale would become a shift, none is paired.
     """
     pairs = dict(zip(whole.state_dict(), weights, strict=False))
-    same = all(own.rpartition(".")[2] == other.rpartition(".")[2] for own, other in pairs.items())
+    same = all(ours.rpartition(".")[2] == other.rpartition(".")[2] for ours, other in pairs.items())
     return pairs if same else {}
 
 
 def _flat(name: str) -> str:
-    """The name of a tensor, whether or not its stages stand in a list of features."""
+    """Return the name of a tensor, whether or not its stages stand in a list of features."""
     return name.removeprefix("model.").replace(".", "_")

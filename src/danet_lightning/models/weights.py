@@ -46,7 +46,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
 
 
 def state_dict_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a training checkpoint or a bare state dict, by name.
+    """Return the tensors of a training checkpoint or a bare state dict, by name.
 
     `module.`, which DataParallel puts before every name, is taken off.
 
@@ -88,28 +88,30 @@ def load_strictly(
     Raises:
         ValueError: tensors are missing, left over or misshaped; the message lists each.
     """
-    own = {name_in_source(name): (name, tensor) for name, tensor in module.state_dict().items()}
+    expected = {
+        name_in_source(name): (name, tensor) for name, tensor in module.state_dict().items()
+    }
     if not any(map(_is_counter, weights)):
-        weights = {n: torch.zeros_like(t) for n, (_, t) in own.items() if _is_counter(n)} | dict(
-            weights
-        )
+        weights = {
+            n: torch.zeros_like(t) for n, (_, t) in expected.items() if _is_counter(n)
+        } | dict(weights)
     findings = {
-        "missing": [name for name in own if name not in weights],
-        "left over": [name for name in weights if name not in own],
+        "missing": [name for name in expected if name not in weights],
+        "left over": [name for name in weights if name not in expected],
         "misshaped": [
             f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, (_, tensor) in own.items()
+            for name, (_, tensor) in expected.items()
             if name in weights and weights[name].shape != tensor.shape
         ],
     }
     if any(findings.values()):
         listed = [
-            f"{kind} ({len(found)}): {', '.join(found)}"
-            for kind, found in findings.items()
-            if found
+            f"{kind} ({len(names)}): {', '.join(names)}"
+            for kind, names in findings.items()
+            if names
         ]
         raise ValueError(f"{source} do not fit. {'; '.join(listed)}")
-    module.load_state_dict({name: weights[foreign] for foreign, (name, _) in own.items()})
+    module.load_state_dict({name: weights[foreign] for foreign, (name, _) in expected.items()})
 
 
 def _is_counter(name: str) -> bool:

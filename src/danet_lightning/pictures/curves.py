@@ -96,6 +96,6 @@ def _draw_miou(axes: "Axes", miou: dict[int, float]) -> None:
     (line,) = axes.plot(list(miou), list(miou.values()), "o-", color="tab:green", markersize=4)
     line.set_label("after each validation")
     best = max(miou, key=lambda step: miou[step])
-    told = f"best: {miou[best]:.4f}, after step {best}"
-    axes.axhline(miou[best], color="tab:green", linestyle="--", linewidth=0.8, label=told)
+    title = f"best: {miou[best]:.4f}, after step {best}"
+    axes.axhline(miou[best], color="tab:green", linestyle="--", linewidth=0.8, label=title)
     axes.legend(loc="upper left", fontsize="small")

@@ -108,7 +108,9 @@ def _name(index: int, classes: Sequence[str], numbered: Collection[int]) -> str:
 
 
 def _places(area: NDArray[np.uint8], text_size: int) -> Iterator[tuple[float, float]]:
-    """The middle (x, y) of each connected part of an area (H, W) that has room for a number."""
+    """Return the middle (x, y) of each connected part of an area (H, W) that has room for a
+    number.
+    """
     _, parts, boxes, _ = cv2.connectedComponentsWithStats(area, connectivity=4)
     depth = cv2.distanceTransform(np.pad(area, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]  # to the outline
     for part, (left, top, width, height, _) in enumerate(boxes.tolist()):

@@ -184,7 +184,7 @@ def panels(
 
 
 def _present(*masks: NDArray[Any]) -> list[int]:
-    """The values that any of the masks holds, sorted."""
+    """Return the values that any of the masks holds, sorted."""
     return sorted({*np.concatenate([np.unique(mask) for mask in masks]).tolist()})
 
 

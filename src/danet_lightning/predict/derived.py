@@ -23,7 +23,7 @@ def stamp() -> PngImagePlugin.PngInfo:
 
 
 def is_prediction(path: Path) -> bool:
-    """Whether an earlier command has written a picture, by the text in it."""
+    """Tell whether an earlier command has written a picture, by the text in it."""
     if path.suffix != ".png" or not path.is_file():  # opening a pipe might wait for ever
         return False
     try:
@@ -64,7 +64,9 @@ def masks(root: Path, images: Sequence[Path]) -> set[Path]:
 
 
 def _beginnings(image: Path) -> Iterator[str]:
-    """The stem of a name, and what stands in it before a sign that is no letter and no digit."""
+    """Return the stem of a name, and what stands in it before a sign that is no letter and no
+    digit.
+    """
     stem = composed(image.stem)
     yield stem
     for sign in re.finditer(r"[\W_]", stem):

@@ -65,8 +65,8 @@ def costs(segmenter: Segmenter) -> NDArray[np.float64]:
             break
     terms = np.array(pixels, float)[:, None] ** np.arange(len(pixels))  # as many as are known
     scale = terms.max(0)
-    found, _ = nnls(terms / scale, np.array(seconds))
-    return np.pad(found / scale, (0, 3 - len(pixels)))
+    seconds_each, _ = nnls(terms / scale, np.array(seconds))
+    return np.pad(seconds_each / scale, (0, 3 - len(pixels)))
 
 
 def expected(seconds: NDArray[np.float64], sizes: Sequence[tuple[int, int]]) -> float:

@@ -91,7 +91,7 @@ def _targets(name: Path) -> tuple[Path, Path]:
 
 
 def _names(images: Sequence[Path]) -> dict[Path, Path]:
-    """The name each image's outputs start with, relative like the images."""
+    """Return the name each image's outputs start with, relative like the images."""
     names = {image: image.with_suffix("") for image in images}
     while True:
         # Many file systems take A.png and a.png for the same file, and some both forms of ä.

@@ -23,17 +23,21 @@ def predict(config: DictConfig, run_dir: Path) -> None:
     """Predict `config.input` or a split; exit code 1 if an image had to be skipped."""
     content = loading.read(config.ckpt_path)
     with request_errors():
-        own = content["danet_lightning"]["config"]
-        protocol = build_over(own["protocol"], config.protocol, PROTOCOL, config.trusted)
+        stored = content["danet_lightning"]["config"]
+        protocol = build_over(stored["protocol"], config.protocol, PROTOCOL, config.trusted)
         segmenter = loading.segmenter(content, config.trusted, protocol)
-        work = submission.plan(config, segmenter.classes, own)
+        work = submission.plan(config, segmenter.classes, stored)
     team = Team(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", config.devices)))
     device = writing.choose_device(team.device)
     writing.prepare_output(config.output)
     share = team.share(work.jobs)
     max_side = None if work.is_dataset else config.max_side
-    if device.type == "cpu" and not team.rank and (told := forecast(segmenter, share, max_side)):
-        print(told, file=sys.stderr)
+    if (
+        device.type == "cpu"
+        and not team.rank
+        and (sentence := forecast(segmenter, share, max_side))
+    ):
+        print(sentence, file=sys.stderr)
     outcome = writing.predict_images(
         segmenter,
         share,

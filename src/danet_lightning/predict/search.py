@@ -98,11 +98,11 @@ def counted(others: Mapping[str, int]) -> str:
 def _matching(root: Path, pattern: str, failed: Callable[[OSError], None]) -> Iterator[str]:
     """Yield the files that a glob pattern means, each once: through no link if it may be."""
     forms = {pattern, *(unicodedata.normalize(form, pattern) for form in ("NFC", "NFD"))}
-    found = {name for form in forms for name in _globbed(root, form, failed)}
+    matches = {name for form in forms for name in _globbed(root, form, failed)}
     real = real_path(root)
-    targets = {name: real_path((root / name).parent) / Path(name).name for name in found}
+    targets = {name: real_path((root / name).parent) / Path(name).name for name in matches}
     seen = set()
-    for name in sorted(found, key=lambda name: (targets[name] != real / name, name)):
+    for name in sorted(matches, key=lambda name: (targets[name] != real / name, name)):
         if targets[name] not in seen and not (root / name).is_dir():
             seen.add(targets[name])
             yield name
@@ -123,7 +123,7 @@ def _globbed(root: Path, pattern: str, failed: Callable[[OSError], None]) -> Ite
 
 
 def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path fits a pattern of which each `**` stands for any number of folders."""
+    """Tell whether a path fits a pattern of which each `**` stands for any number of folders."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -132,7 +132,7 @@ def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The leading folders of a pattern that exist as they are written."""
+    """Return the leading folders of a pattern that exist as they are written."""
     fixed = Path(pattern.anchor)
     for part in pattern.relative_to(fixed).parts[:-1]:
         if not (fixed / part).is_dir():

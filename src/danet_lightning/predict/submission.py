@@ -37,7 +37,7 @@ class ServerFiles:
     archive: Literal["zip", "tar.gz"]
 
     def jobs(self, images: Sequence[tuple[str, Path]], output: Path) -> list[Job]:
-        """One prediction for each (name, image), without overlay."""
+        """Return one prediction for each (name, image), without overlay."""
         return [Job(path, output / self.path.format(name=name), None) for name, path in images]
 
     def pack(self, jobs: Sequence[Job], output: Path) -> Path:
@@ -74,13 +74,13 @@ class Work(NamedTuple):
         return self.form is None or self.form.palette
 
 
-def plan(config: DictConfig, classes: Sequence[str], own: Mapping[str, Any]) -> Work:
+def plan(config: DictConfig, classes: Sequence[str], stored: Mapping[str, Any]) -> Work:
     """Pair images with what is written for them: people's own, or a split of a data set.
 
     Args:
         config: of `predict`.
         classes: the names of the classes that the network knows.
-        own: the configuration in the checkpoint.
+        stored: the configuration in the checkpoint.
 
     Raises:
         RequestError: the images are not there, or do not belong to the network.
@@ -90,7 +90,7 @@ def plan(config: DictConfig, classes: Sequence[str], own: Mapping[str, Any]) -> 
             raise RequestError("format: a server's files are of a data set: dataset=... split=...")
         jobs, others = prediction_plan.plan(config.input, config.output)
         return Work(jobs, others=others, is_dataset=False)
-    data = build_over(own["dataset"], config.dataset, DATASET, config.trusted)
+    data = build_over(stored["dataset"], config.dataset, DATASET, config.trusted)
     if tuple(data.classes) != tuple(classes):
         raise RequestError(
             f"dataset: its classes {list(data.classes)} are not the checkpoint's "

@@ -226,7 +226,9 @@ def _save(picture: Image.Image, path: Path, job: Job) -> None:
 
 
 def _part() -> str:
-    """The end of an unfinished file's name: another command may predict into the same folder."""
+    """Return the end of an unfinished file's name: another command may predict into the same
+    folder.
+    """
     return f".{os.getpid()}.part"
 
 

@@ -20,7 +20,7 @@ WRONG = (AttributeError, LookupError, TypeError, ValueError)  # where a file has
 
 
 def is_coco(content: Any) -> bool:
-    """Whether a JSON file is COCO's."""
+    """Tell whether a JSON file is COCO's."""
     keys = ("images", "annotations", "categories")
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in keys)
 
@@ -63,7 +63,9 @@ def read_coco(files: Mapping[Path, Any], images: ImagesBelow) -> Export:
 
 
 def _names(content: Any) -> dict[Any, str]:
-    """The name of each category, without the group of all, which Roboflow puts before them."""
+    """Return the name of each category, without the group of all, which Roboflow puts before
+    them.
+    """
     categories: Sequence[Any] = sorted(content["categories"], key=lambda each: each["id"])
     used = {each["category_id"] for each in content["annotations"]}
     groups = {each.get("supercategory") for each in categories if each["id"] in used}
@@ -75,7 +77,7 @@ def _names(content: Any) -> dict[Any, str]:
 
 
 def _shapes(path: Path, areas: Sequence[Any], names: Mapping[Any, str]) -> list[Shape]:
-    """The areas of one image, decoded."""
+    """Return the areas of one image, decoded."""
     try:
         return largest_first([_shape(area, names) for area in areas])
     except WRONG as error:

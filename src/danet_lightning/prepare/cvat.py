@@ -43,7 +43,7 @@ def read_cvat(path: Path, images: ImagesBelow) -> Export:
 
 
 def _colors(path: Path) -> dict[int, str]:
-    """The class of each color, as 0xRRGGBB: lines name:r,g,b:parts:actions."""
+    """Return the class of each color, as 0xRRGGBB: lines name:r,g,b:parts:actions."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         fields = [line.split(":") for line in lines if line.strip() and not line.startswith("#")]
@@ -64,11 +64,11 @@ def _shapes(path: Path, colors: dict[int, str]) -> list[Shape]:
     except Exception as error:  # Pillow raises anything
         raise explained(path, error, "mask") from error
     codes = rgb @ np.array([1 << 16, 1 << 8, 1], np.int32)  # (H, W)
-    found = np.unique(codes).tolist()
-    for code in found:
+    present = np.unique(codes).tolist()
+    for code in present:
         if code not in colors:
             raise RequestError(
                 f"{path} holds the color {list(code.to_bytes(3))}, which labelmap.txt does not "
                 "name. Export both again, together."
             )
-    return [Shape(colors[code], bits=codes == code) for code in found]
+    return [Shape(colors[code], bits=codes == code) for code in present]

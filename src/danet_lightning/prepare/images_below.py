@@ -38,14 +38,14 @@ class ImagesBelow:
         Raises:
             RequestError: Images of this name lie in several folders, and none where it should.
         """
-        given = composed(named.replace("\\", "/"))
+        path = composed(named.replace("\\", "/"))
         starts = [os.path.relpath(beside, self.root), "."]
         for start in starts:
-            place = os.path.normpath(PurePosixPath(start, given))
+            place = os.path.normpath(PurePosixPath(start, path))
             if place in self._by_path:
                 return self.root / self._by_path[place]
-        found = self._by_name.get(PurePosixPath(given).name, [])
-        ends = [name for name in found if str(name).endswith(given)] or found
+        same_name = self._by_name.get(PurePosixPath(path).name, [])
+        ends = [name for name in same_name if str(name).endswith(path)] or same_name
         if len(ends) > 1:
             raise RequestError(
                 f"{named} may be {_listed(ends)}: give a label file that names their folders, or "

@@ -19,7 +19,7 @@ ARC = np.linspace(0, 2 * math.pi, 180, endpoint=False)  # the corners of a circl
 
 
 def is_labelme(content: Any) -> bool:
-    """Whether a JSON file is Labelme's."""
+    """Tell whether a JSON file is Labelme's."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list)
 
 
@@ -56,7 +56,7 @@ def read_labelme(files: Mapping[Path, Any], images: ImagesBelow) -> Export:
 
 
 def _shape(content: Any) -> Shape | None:
-    """One of the shapes; None for points and lines, which have no area."""
+    """Return one of the shapes; None for points and lines, which have no area."""
     name, points = str(content["label"]), np.asarray(content["points"], np.float64)
     match content.get("shape_type") or "polygon":
         case "polygon":

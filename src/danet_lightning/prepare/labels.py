@@ -46,16 +46,16 @@ def convert(labels: str, root: str | None, background: str | None) -> None:
         RequestError: The labels are of no format known, or damaged; images are missing, or of
             another size; masks/ holds files of another origin.
     """
-    given = expanded(labels)
-    folder = expanded(root) if root else given if given.is_dir() else given.parent
-    for path, key in ((given, "labels"), (folder, "root")):
+    source = expanded(labels)
+    folder = expanded(root) if root else source if source.is_dir() else source.parent
+    for path, key in ((source, "labels"), (folder, "root")):
         if not path.exists():
             raise RequestError(f"{key}={path}: no such file or folder. Give that of the export.")
     images = ImagesBelow(folder, MASKS)
-    export = _read(given, images)
+    export = _read(source, images)
     if not export.annotations:
         raise RequestError(
-            f"labels={given}: none of its {len(export.absent)} annotated images is below "
+            f"labels={source}: none of its {len(export.absent)} annotated images is below "
             f"{folder.absolute()}. Give their folder with root=..."
         )
     classes = _with_background(export, background)
@@ -71,30 +71,32 @@ def convert(labels: str, root: str | None, background: str | None) -> None:
     _report(export, images, classes)
 
 
-def _read(given: Path, images: ImagesBelow) -> Export:
+def _read(source: Path, images: ImagesBelow) -> Export:
     """Tell the format by its files, of which there may be one kind only."""
-    names = sorted(files_below(given, lambda error: None)) if given.is_dir() else [given.name]
-    paths = [(given if given.is_dir() else given.parent) / name for name in names]
+    names = sorted(files_below(source, lambda error: None)) if source.is_dir() else [source.name]
+    paths = [(source if source.is_dir() else source.parent) / name for name in names]
     maps = [path for path in paths if path.name == "labelmap.txt"]
     lists = [path for path in paths if path.suffix in (".yaml", ".yml") and is_yolo(path)]
     contents = {path: _json(path) for path in paths if path.suffix == ".json"}
     coco = {path: content for path, content in contents.items() if is_coco(content)}
     labelme = {path: content for path, content in contents.items() if is_labelme(content)}
-    found = [
+    exports = [
         *(read_cvat(path, images) for path in maps),
         *(read_yolo(path, images) for path in lists),
         *([read_coco(coco, images)] if coco else []),
         *([read_labelme(labelme, images)] if labelme else []),
     ]
-    if len(found) != 1:
-        kinds = " and ".join(export.tool for export in found)
+    if len(exports) != 1:
+        kinds = " and ".join(export.tool for export in exports)
         looked = f"labels of {kinds}" if kinds else "no labels"
-        raise RequestError(f"labels={given}: {looked} there; give the export of one: {KNOWN}.")
-    return found[0]
+        raise RequestError(f"labels={source}: {looked} there; give the export of one: {KNOWN}.")
+    return exports[0]
 
 
 def _json(path: Path) -> Any:
-    """The content of a file, without the copy of the image that Labelme puts in; None if none."""
+    """Return the content of a file, without the copy of the image that Labelme puts in; None if
+    none.
+    """
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -108,9 +110,9 @@ def _with_background(export: Export, background: str | None) -> list[str]:
     classes = list(export.classes)
     if background is None or background in classes:
         return classes
-    own = {"_background_", "background"} & {*classes}
-    if own and background == "background":  # Labelme's name for it
-        return [background, *(name for name in classes if name not in own)]
+    names = {"_background_", "background"} & {*classes}
+    if names and background == "background":  # Labelme's name for it
+        return [background, *(name for name in classes if name not in names)]
     if all(annotation.is_whole for annotation in export.annotations):
         return classes
     return [background, *classes]
@@ -170,7 +172,9 @@ def _report(export: Export, images: ImagesBelow, classes: Sequence[str]) -> None
 
 
 def _pattern(folders: Sequence[str]) -> str:
-    """The one pattern that folders of images follow, with {split}; else the folder of all."""
+    """Return the one pattern that folders of images follow, with {split}; else the folder of
+    all.
+    """
     patterns = {SPLIT.sub(r"\1{split}", folder, count=1) for folder in folders}
     if len(patterns) == 1:
         return patterns.pop()
@@ -183,8 +187,8 @@ def _pattern(folders: Sequence[str]) -> str:
 
 
 def _is_inside(folder: str, pattern: str) -> bool:
-    own = SPLIT.sub(r"\1{split}", folder, count=1) if "{split}" in pattern else folder
-    return pattern == "." or own == pattern or own.startswith(f"{pattern}/")
+    place = SPLIT.sub(r"\1{split}", folder, count=1) if "{split}" in pattern else folder
+    return pattern == "." or place == pattern or place.startswith(f"{pattern}/")
 
 
 def _quoted(name: str) -> str:

@@ -20,7 +20,7 @@ from danet_lightning.prepare.shapes import (
 
 
 def is_yolo(path: Path) -> bool:
-    """Whether a YAML file names YOLO's classes."""
+    """Tell whether a YAML file names YOLO's classes."""
     return isinstance(_content(path).get("names"), list | dict)
 
 
@@ -54,7 +54,7 @@ def read_yolo(path: Path, images: ImagesBelow) -> Export:
 
 
 def _content(path: Path) -> dict[Any, Any]:
-    """What a YAML file holds; nothing where it is none, or no mapping."""
+    """Tell what a YAML file holds; nothing where it is none, or no mapping."""
     try:
         content: Any = OmegaConf.to_container(OmegaConf.load(path))
     except Exception:  # of the system, the decoder, the parser
@@ -62,16 +62,18 @@ def _content(path: Path) -> dict[Any, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _names(given: Any) -> dict[int, str]:
-    pairs = given.items() if isinstance(given, dict) else enumerate(given)
+def _names(names: Any) -> dict[int, str]:
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
     try:
         return {int(number): str(name) for number, name in sorted(pairs)}
     except (TypeError, ValueError) as error:
-        raise RequestError(f"names: {given}: give a name for each number.") from error
+        raise RequestError(f"names: {names}: give a name for each number.") from error
 
 
 def _labels(root: Path, name: PurePosixPath) -> Sequence[Path]:
-    """The places of an image's text file: images/ is labels/ there, the last one of the path."""
+    """Return the places of an image's text file: images/ is labels/ there, the last one of the
+    path.
+    """
     text = name.with_suffix(".txt")
     parts = list(text.parts)
     if "images" in parts[:-1]:

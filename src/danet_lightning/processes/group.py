@@ -54,7 +54,7 @@ class Team:
         return list(items[self.rank :: self.size])
 
     def collect(self, items: Sequence[T]) -> list[T]:
-        """The parts of all processes together, when all of them have come here."""
+        """Return the parts of all processes together, when all of them have come here."""
         if self.size == 1:
             return list(items)
         parts: list[list[T]] = [[] for _ in range(self.size)]

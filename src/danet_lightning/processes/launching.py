@@ -29,12 +29,12 @@ PATIENCE = 30.0  # seconds in which a process has to end after the others
 
 
 def rank() -> int:
-    """The number of this process among those of its job."""
+    """Return the number of this process among those of its job."""
     return int(next((os.environ[name] for name in RANKS if name in os.environ), 0))
 
 
 def started_outside() -> bool:
-    """Whether torchrun or srun has started the processes, each by the same command line."""
+    """Tell whether torchrun or srun has started the processes, each by the same command line."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return True
     is_shell = os.environ.get("SLURM_JOB_NAME") in {"bash", "interactive"}  # Lightning's rule

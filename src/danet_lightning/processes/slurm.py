@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 
 def is_job() -> bool:
-    """Whether this process belongs to a SLURM job."""
+    """Tell whether this process belongs to a SLURM job."""
     return "SLURM_JOB_ID" in os.environ
 
 

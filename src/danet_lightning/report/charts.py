@@ -42,8 +42,10 @@ def scores(groups: Sequence[Group]) -> Figure:
             color = style(len(groups) - 1 - place)["color"]
             values = [run.miou or 0.0 for run in group.scored]
             axes.plot(values, [place] * len(values), "o", color=color, alpha=0.6, markersize=5)
-            if found := group.spread():
-                axes.plot([found.mean] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5)
+            if interval := group.spread():
+                axes.plot(
+                    [interval.mean] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5
+                )
         axes.set_yticks(range(len(groups)), [_short(group.name) for group in reversed(groups)])
         axes.set_ylim(-0.6, len(groups) - 0.4)
         axes.set_xlabel("mIoU")

@@ -85,8 +85,8 @@ def all_classes(groups: Sequence[Group]) -> list[str]:
 
 def _summary(groups: Sequence[Group], runs: Sequence[Run]) -> str:
     states = Counter(run.status for run in runs)
-    told = ", ".join(f"{number} {state}" for state, number in states.items())
-    return f"{len(runs)} runs ({told}) in {len(groups)} groups."
+    sentence = ", ".join(f"{number} {state}" for state, number in states.items())
+    return f"{len(runs)} runs ({sentence}) in {len(groups)} groups."
 
 
 def _figures(
@@ -111,7 +111,7 @@ def _difference(group: Group, baseline: Group, name: str) -> float | None:
 
 def _confusions(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Draw the confusion matrix of each group, summed over its runs of the same classes."""
-    found = []
+    rows = []
     for group in groups:
         matrices: dict[tuple[str, ...], list[Any]] = {}
         for run in group.scored:
@@ -122,8 +122,8 @@ def _confusions(groups: Sequence[Group]) -> list[dict[str, Any]]:
             matrix = np.sum(np.array(several, np.float64), axis=0)
             figure = confusion_figure(matrix, classes)
             worst = worst_confusions(matrix, classes)
-            found.append({"name": group.name, "worst": worst, "picture": charts.picture(figure)})
-    return found
+            rows.append({"name": group.name, "worst": worst, "picture": charts.picture(figure)})
+    return rows
 
 
 def _facts(groups: Sequence[Group]) -> dict[str, list[tuple[str, int]]]:

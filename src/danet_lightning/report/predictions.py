@@ -115,12 +115,12 @@ def _places(source: Source, count: int) -> list[int]:
 
 
 def _originals(source: Source, count: int, palette: Any) -> list[Shown]:
-    found = []
+    images = []
     for index in _places(source, count):
         image, label = source.read(index)
         drawn = panels(image, label, np.full_like(label, IGNORE), palette)
-        found.append(Shown(source.name(index), address(drawn["image"]), address(drawn["label"])))
-    return found
+        images.append(Shown(source.name(index), address(drawn["image"]), address(drawn["label"])))
+    return images
 
 
 def _predict(group: Group, segmenter: Any, source: Source, index: int) -> Predicted:

@@ -27,8 +27,10 @@ def report(config: DictConfig, run_dir: Path) -> None:
     runs = [reading.read(path) for path in reading.find([expanded(place) for place in places])]
     groups = grouping.grouped(runs)
     if not groups:
-        told = "; ".join(f"{run.path}: {run.reason or 'no config.yaml'}" for run in runs[:5])
-        raise RequestError(f"runs: of none is the configuration known, so nothing compares. {told}")
+        reasons = "; ".join(f"{run.path}: {run.reason or 'no config.yaml'}" for run in runs[:5])
+        raise RequestError(
+            f"runs: of none is the configuration known, so nothing compares. {reasons}"
+        )
     baseline = grouping.choose_baseline(groups, config.baseline)
     prepare_output(config.output)
     output = expanded(config.output)

@@ -91,12 +91,12 @@ def difference(group: Group, baseline: Group) -> Difference | None:
     """Subtract the mIoU of the baseline from that of a group, seed by seed where both have it."""
     mine, theirs = _by_seed(group), _by_seed(baseline)
     paired = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
-    if found := spread(paired):
-        return Difference(found, True)
-    own, other = group.spread(), baseline.spread()
-    if own is None or other is None:
+    if interval := spread(paired):
+        return Difference(interval, True)
+    of_group, other = group.spread(), baseline.spread()
+    if of_group is None or other is None:
         return None
-    return Difference(Spread(own.mean - other.mean, None, 0), False)
+    return Difference(Spread(of_group.mean - other.mean, None, 0), False)
 
 
 def _by_seed(group: Group) -> dict[str, float]:
@@ -119,9 +119,9 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     naming = _naming(keys, list(groups), typed)
     made = []
     for values, members in groups.items():
-        own = dict(zip(keys, values, strict=True))
-        name = " ".join(f"{key.removesuffix('._target_')}={own[key]}" for key in naming)
-        made.append(Group(name or "all runs", own, tuple(members)))
+        changed = dict(zip(keys, values, strict=True))
+        name = " ".join(f"{key.removesuffix('._target_')}={changed[key]}" for key in naming)
+        made.append(Group(name or "all runs", changed, tuple(members)))
     return made
 
 
@@ -205,7 +205,7 @@ def choose_baseline(groups: Sequence[Group], wanted: str | None) -> Group:
 def warnings(groups: Sequence[Group]) -> list[str]:
     """Say what makes it unfair to compare these runs, in a sentence each."""
     runs = [run for group in groups for run in group.scored]
-    told = []
+    sentences = []
     facts: dict[str, list[str]] = {
         "protocols": [listed(run.results.get("protocol", {})) for run in runs],
         "classes": [", ".join(run.results.get("class_iou", {})) for run in runs],
@@ -217,18 +217,20 @@ def warnings(groups: Sequence[Group]) -> list[str]:
     for name, values in facts.items():
         different = list(dict.fromkeys(values))
         if len(different) > 1:
-            told.append(f"{NOTES[name]}: {' / '.join(_parts(different)[:4])}")
+            sentences.append(f"{NOTES[name]}: {' / '.join(_parts(different)[:4])}")
     if any(commit.endswith("+changes") for commit in facts["commits"]):
-        told.append("Some runs had changes that were not committed, so their code is not known.")
+        sentences.append(
+            "Some runs had changes that were not committed, so their code is not known."
+        )
     partial = [str(run.path) for run in runs if run.results.get("partial")]
     if partial:
-        told.append(f"Only a part of the split was evaluated: {', '.join(partial[:4])}")
+        sentences.append(f"Only a part of the split was evaluated: {', '.join(partial[:4])}")
     for group in groups:
         seeds = [run.seed for run in group.scored if run.seed is not None]
         twice = sorted({str(seed) for seed in seeds if seeds.count(seed) > 1})
         if twice:
-            told.append(f"{group.name}: several runs have the same seed, {', '.join(twice)}.")
-    return told
+            sentences.append(f"{group.name}: several runs have the same seed, {', '.join(twice)}.")
+    return sentences
 
 
 NOTES = {

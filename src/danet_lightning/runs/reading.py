@@ -84,7 +84,7 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     Raises:
         RequestError: One of the places is no folder, or holds no run.
     """
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     for place in map(Path, places):
         if not place.is_dir():
             raise RequestError(f"runs: no folder at {place.absolute()}; give run or sweep folders.")
@@ -94,8 +94,8 @@ def find(places: Sequence[str | Path]) -> list[Path]:
                 f"runs: {place} holds no run: neither it nor a folder below has results.json, "
                 "config.yaml or .hydra. A sweep's folder is named at its end, and lies in sweeps/."
             )
-        found |= runs
-    return list(found)
+        folders |= runs
+    return list(folders)
 
 
 def below(folder: Path) -> Iterator[Path]:
@@ -151,10 +151,10 @@ def _config(folder: Path, problems: list[str]) -> dict[str, Any]:
 def _typed(folder: Path) -> tuple[str, ...]:
     """Read which keys the command line had; none where that is not known."""
     try:
-        given = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
+        overrides = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
     except Exception:  # they only help to name things
         return ()
-    texts = given if isinstance(given, list) else []
+    texts = overrides if isinstance(overrides, list) else []
     return tuple(str(text).lstrip("+~").partition("=")[0] for text in texts)
 
 

@@ -198,7 +198,7 @@ class Pictures(Callback):
 
 
 def _title(trainer: Trainer) -> str:
-    """Which weights a validation has measured, and how well they do on the whole split."""
+    """Tell which weights a validation has measured, and how well they do on the whole split."""
     weights = f"step {trainer.global_step}, epoch {trainer.current_epoch + 1}: "
     if trainer.state.fn != "fit":  # after the training, or without one
         weights = f"{Path(trainer.ckpt_path).name}: " if trainer.ckpt_path else ""

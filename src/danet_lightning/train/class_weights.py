@@ -32,10 +32,10 @@ def resolved(given: Any, data: SegmentationDataModule) -> Any:
     if given == "auto":
         source = data.dataset.pairs("train").source  # not through a cache: one process builds that
         weights = from_shares(class_pixels(source, len(classes)))
-        told = ", ".join(f"{name} {each:g}" for name, each in zip(classes, weights, strict=True))
+        listed = ", ".join(f"{name} {each:g}" for name, each in zip(classes, weights, strict=True))
         log.info(
             "loss.class_weights=auto: 1 / ln(1.02 + share of the labelled pixels of the training "
-            f"split), ENet's rule (arXiv 1606.02147): {told}"
+            f"split), ENet's rule (arXiv 1606.02147): {listed}"
         )
         return weights
     if isinstance(given, Sequence) and len(given) != len(classes):

@@ -62,7 +62,7 @@ def initialize(net: nn.Module, wider: nn.Module, path: Path, facts: Mapping[str,
 
 
 def _remedy(config: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The overrides that give this training the network of another one."""
+    """Return the overrides that give this training the network of another one."""
     nodes = {"backbone": "model", "model": ""}
     overrides = []
     for node, above in nodes.items():

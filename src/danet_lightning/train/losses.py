@@ -89,7 +89,9 @@ class SummedCrossEntropy(nn.Module):
         return terms
 
     def counted(self, mask: Tensor) -> Tensor:
-        """What a mean is over: the weights of (B, H, W) labels, on average over the processes."""
+        """Tell what a mean is over: the weights of (B, H, W) labels, on average over the
+        processes.
+        """
         return over_processes(self._amounts(mask).sum())
 
     def _amounts(self, mask: Tensor) -> Tensor:
@@ -132,16 +134,17 @@ def hard_pixels(logits: Tensor, mask: Tensor, threshold: float, min_kept: int) -
         (B, H, W) booleans; False where the pixel is ignored.
     """
     is_labelled = mask != IGNORE
-    own = logits.softmax(1).gather(1, mask.where(is_labelled, 0)[:, None])[:, 0]  # (B, H, W)
-    own = own.where(is_labelled, torch.inf)
-    ascending = own.flatten(1).sort(1).values  # (B, H * W)
+    classes = mask.where(is_labelled, 0)[:, None]
+    probability = logits.softmax(1).gather(1, classes)[:, 0]  # (B, H, W)
+    probability = probability.where(is_labelled, torch.inf)
+    ascending = probability.flatten(1).sort(1).values  # (B, H * W)
     last = (is_labelled.sum((1, 2)) - 1).clamp(0, min_kept)[:, None]  # (B, 1)
     limit = ascending.gather(1, last).clamp(min=threshold)  # (B, 1)
-    return own < limit[:, :, None]
+    return probability < limit[:, :, None]
 
 
 def dice_losses(logits: Tensor, mask: Tensor) -> Tensor:
-    """One minus the Dice coefficient (V-Net, arXiv 1606.04797, section 3) of each image.
+    """Return one minus the Dice coefficient (V-Net, arXiv 1606.04797, section 3) of each image.
 
     It is the mean over the classes that the image's labels hold, of probabilities at the labelled
     pixels.

@@ -25,7 +25,7 @@ ANEW = "start anew with another run_dir, or take only its weights with init_from
 
 
 def find(ckpt_path: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint to go on from and its content; None for a new training.
+    """Return the checkpoint to go on from and its content; None for a new training.
 
     Args:
         ckpt_path: "auto" goes on with what the run folder holds, if anything; None starts anew.
@@ -34,9 +34,9 @@ def find(ckpt_path: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | 
     Raises:
         RequestError: the checkpoint cannot be resumed, or a new run would overwrite an old one.
     """
-    found = sorted(run_dir.glob("*.ckpt"), key=lambda path: -path.stat().st_mtime)
+    checkpoints = sorted(run_dir.glob("*.ckpt"), key=lambda path: -path.stat().st_mtime)
     if ckpt_path is None:
-        if found:
+        if checkpoints:
             raise RequestError(
                 f"run_dir: {run_dir} holds a training already. Go on with it by ckpt_path=auto, "
                 "or choose another run_dir."
@@ -45,7 +45,7 @@ def find(ckpt_path: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | 
     if ckpt_path != "auto":
         return Path(ckpt_path), _resumable(Path(ckpt_path))
     reasons = []
-    for path in sorted(found, key=lambda path: path.name != "last.ckpt"):  # then the newest
+    for path in sorted(checkpoints, key=lambda path: path.name != "last.ckpt"):  # then the newest
         try:
             content = _resumable(path)
         except RequestError as error:
@@ -101,28 +101,28 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Pa
         for key in sorted({*before, *after}, key=lambda key: (key.count("."), key))
         if before.get(key) != after.get(key) and not _is_below(key, passing)
     }
-    told = {
+    lines = {
         key: f"  {key}: {values[0]} in the checkpoint, {values[1]} now"
         for key, values in changed.items()
         if not _is_copy(key, changed)
     }
     rounding = tuple(marked(now["config"], TrainConfig, ROUNDING))
-    refused = [text for key, text in told.items() if not _is_below(key, rounding)]
+    refused = [text for key, text in lines.items() if not _is_below(key, rounding)]
     if refused:
         raise RequestError(
             f"ckpt_path: the training of {path} cannot go on, because it was another one:\n"
             + "\n".join(refused)
             + f"\nTake these back, {ANEW}"
         )
-    told |= {
+    lines |= {
         name: f"  {name} {version} in the checkpoint, {now['versions'].get(name)} now"
         for name, version in then["versions"].items()
         if version != now["versions"].get(name)
     }
-    if told:
+    if lines:
         log.warning(
             "The training goes on elsewhere, so its numbers agree to rounding with those of a run "
-            "that stayed, and not to the last bit:\n" + "\n".join(told.values())
+            "that stayed, and not to the last bit:\n" + "\n".join(lines.values())
         )
 
 
@@ -141,15 +141,15 @@ def refuse_other_data(then: Mapping[str, Tensor], datamodule: Any, path: Path) -
         new = datamodule.digests(split)
         if torch.equal(old, new):
             continue
-        told = f"had {len(old)} images in '{split}', and there are {len(new)}"
+        sentence = f"had {len(old)} images in '{split}', and there are {len(new)}"
         if len(old) == len(new):
             others = (old != new).any(1).nonzero().flatten().tolist()
-            told = (
+            sentence = (
                 f"had other images or labels in '{split}': {len(others)} of {len(new)} are not the "
                 f"same in name and content, the first is {datamodule.source(split).name(others[0])}"
             )
         raise RequestError(
-            f"dataset: the training of {path} {told}. Give it the files it began with, {ANEW}"
+            f"dataset: the training of {path} {sentence}. Give it the files it began with, {ANEW}"
         )
 
 
@@ -194,7 +194,7 @@ def refuse_shorter(content: Mapping[str, Any], trainer: Mapping[str, Any], path:
 
 
 def is_finished(run_dir: Path, trainer: Mapping[str, Any]) -> bool:
-    """Whether the run folder holds the result of as long a training as is asked for."""
+    """Tell whether the run folder holds the result of as long a training as is asked for."""
     try:
         results = json.loads((run_dir / "results.json").read_text())
     except (OSError, ValueError):
@@ -203,12 +203,12 @@ def is_finished(run_dir: Path, trainer: Mapping[str, Any]) -> bool:
 
 
 def duration(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What limits a training."""
+    """Tell what limits a training."""
     return {key: trainer.get(key) for key in ("max_epochs", "max_steps", "max_time")}
 
 
 def _is_copy(key: str, changed: Mapping[str, Any]) -> bool:
-    """Whether a node that is composed of others repeats one that stands above it as well."""
+    """Tell whether a node that is composed of others repeats one that stands above it as well."""
     outer = key.partition(".")[2]
     return bool(changed.get(outer) == changed[key])
 

@@ -100,11 +100,13 @@ class Canvas:
         self.visibility = visibility  # metres after which 1 - 1/e of a color is haze
 
     def clarity(self, distance: float) -> float:
-        """The part of a color that is left after ``distance`` metres of air; the rest is haze."""
+        """Return the part of a color that is left after ``distance`` metres of air; the rest is
+        haze.
+        """
         return exp(-distance / self.visibility)
 
     def seen(self, color: Color, distance: float) -> Color:
-        """The color after ``distance`` metres of air."""
+        """Return the color after ``distance`` metres of air."""
         return self.haze + (color - self.haze) * self.clarity(distance)
 
     def fill(self, pixels: Sequence[Pixel], color: Color, label: int | None) -> None:

@@ -26,7 +26,7 @@ WHITE = np.array([235.0, 235.0, 230.0])
 def cutout(
     canvas: Canvas, place: Ground, outline: list[tuple[float, float]], color: Color, label: int
 ) -> None:
-    """A convex outline, in metres sideways and up from a place, seen through the air."""
+    """Draw a convex outline, in metres sideways and up from a place, seen through the air."""
     side, forward = canvas.camera.view(*place)
     if forward >= CLOSEST:
         pixels = [canvas.camera.pixel(side + x, y, forward) for x, y in outline]
@@ -65,7 +65,9 @@ def person(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
 
 
 def sign(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
-    """A warning triangle, a disc, a direction board or a traffic light; its post has no class."""
+    """Draw a warning triangle, a disc, a direction board or a traffic light; its post has no
+    class.
+    """
     kind = int(rng.integers(4))
     size, middle = rng.uniform(0.6, 0.95), rng.uniform(2.0, 3.2)
     post = np.full(3, rng.uniform(60, 150))
@@ -96,7 +98,7 @@ def sign(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
 
 
 def furniture(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
-    """A lamp post, a bollard or a bin: things that have no class."""
+    """Draw a lamp post, a bollard or a bin: things that have no class."""
     half, tall = [(0.08, rng.uniform(4, 7)), (0.1, 0.9), (0.3, 1.1)][rng.integers(3)]
     cutout(canvas, place, _upright(half, 0, tall), paint(rng) * 0.6, IGNORE)
 
@@ -104,7 +106,9 @@ def furniture(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
 def tree(
     canvas: Canvas, rng: np.random.Generator, place: Ground, start: float, tall: float, wide: float
 ) -> None:
-    """A trunk, and a crown ``tall`` and ``wide`` that begins ``start`` metres up; 0 is a bush."""
+    """Draw a trunk, and a crown ``tall`` and ``wide`` that begins ``start`` metres up; 0 is a
+    bush.
+    """
     side, forward = canvas.camera.view(*place)
     bark = hue_color(0.08, rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.4))
     trunk = _upright(0.09 * wide**0.5, 0, start + tall / 2)
@@ -144,7 +148,7 @@ def _crown(
 
 
 def _outline(rng: np.random.Generator, frame: tuple[int, int], size: Pixel) -> Image:
-    """Where there are leaves in a frame of columns, rows: an ellipse with a dozen bulges."""
+    """Find where there are leaves in a frame of columns, rows: an ellipse with a dozen bulges."""
     inside = np.zeros(frame[::-1], np.uint8)
     x, y = frame[0] / 2, frame[1] / 2
     axes = (max(1, round(size[0] * 0.36)), max(1, round(size[1] * 0.36)))

@@ -84,8 +84,8 @@ def _check(seed: int, split: str, index: int, height: int, width: int) -> None:
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
     least = {"seed": 0, "index": 0, "height": SMALLEST, "width": SMALLEST}
-    given = {"seed": seed, "index": index, "height": height, "width": width}
-    for name, value in given.items():
+    arguments = {"seed": seed, "index": index, "height": height, "width": width}
+    for name, value in arguments.items():
         if value < least[name]:
             raise ValueError(
                 f"{name} is {value}, scenes need at least {least[name]}: choose a larger {name}"
@@ -165,18 +165,18 @@ def _pavement(
 
 
 def _lines(rng: np.random.Generator, street: Street, x: Plane, z: Plane) -> NDArray[np.bool_]:
-    """A line along the axis, perhaps lines at the edges, perhaps a zebra crossing: (R, W)."""
+    """Draw a line along the axis, perhaps lines at the edges, perhaps a zebra crossing: (R, W)."""
     start, dash = np.float32(rng.uniform(0, 8)), rng.choice([0.4, 1.0])
-    found = (np.abs(x) < 0.09) & (phase(z + start, 8) < dash)
+    lines = (np.abs(x) < 0.09) & (phase(z + start, 8) < dash)
     if rng.random() < 0.5:
-        found |= np.abs(np.abs(x) - street.road + 0.35) < 0.07
+        lines |= np.abs(np.abs(x) - street.road + 0.35) < 0.07
     if rng.random() < 0.3 and not street.rural:
-        found |= (np.abs(z - rng.uniform(5, 20)) < 1.5) & (phase(x, 1) < 0.5)
-    return np.asarray(found)
+        lines |= (np.abs(z - rng.uniform(5, 20)) < 1.5) & (phase(x, 1) < 0.5)
+    return np.asarray(lines)
 
 
 def _paint_horizon(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """A far line of trees, and in town a skyline behind it."""
+    """Draw a far line of trees, and in town a skyline behind it."""
     if not street.rural:
         towers = rng.uniform(2, 16, rng.integers(6, 20))
         _silhouette(canvas, rng, np.repeat(towers, 8) / 120, plaster(rng), BUILDING)

@@ -62,27 +62,27 @@ class Box:
         return x, self.z + forward * self.ahead[1] - side * self.ahead[0]
 
     def faces(self, camera: Camera, sun: float) -> list[Face]:
-        """The sides turned to the camera; those along the road are lit by the sun."""
+        """Return the sides turned to the camera; those along the road are lit by the sun."""
         eye_x, eye_z = camera.offset - self.x, -self.z
         forward = eye_x * self.ahead[0] + eye_z * self.ahead[1]
         side = eye_x * self.ahead[1] - eye_z * self.ahead[0]
         along_road = abs(self.ahead[1]) > 0.5
-        found = []
+        sides = []
         if abs(forward) > self.length / 2:
             end = 1 if forward > 0 else -1
             light = 1.0 if along_road else sun
-            found.append(Face(self.at(end, end), self.at(end, -end), False, light))
+            sides.append(Face(self.at(end, end), self.at(end, -end), False, light))
         if abs(side) > self.width / 2:
             end = 1 if side > 0 else -1
             light = sun if along_road else 1.0
-            found.append(Face(self.at(-end, end), self.at(end, end), True, light))
-        return found
+            sides.append(Face(self.at(-end, end), self.at(end, end), True, light))
+        return sides
 
 
 def house(
     canvas: Canvas, rng: np.random.Generator, box: Box, height: float, lit: float, sun: float
 ) -> None:
-    """A building with windows on the sides turned to the camera."""
+    """Draw a building with windows on the sides turned to the camera."""
     storeys = max(1, round(height / rng.uniform(2.6, 3.6)))
     bays = max(1, round(box.length / rng.uniform(1.8, 3.5)))
     distance = hypot(box.x - canvas.camera.offset, box.z) - box.length / 2
@@ -93,7 +93,7 @@ def house(
 def large_vehicle(
     canvas: Canvas, rng: np.random.Generator, box: Box, lit: float, sun: float
 ) -> None:
-    """A bus, a double-decker or a lorry: a house front on wheels."""
+    """Draw a bus, a double-decker or a lorry: a house front on wheels."""
     decks = 1 if rng.random() < 0.6 else 2
     top = 3.1 if decks == 1 else rng.uniform(3.9, 4.4)
     bays = max(2, round(box.length / rng.uniform(1.1, 2.5)))
@@ -130,7 +130,7 @@ def _cover(
 
 
 def car(canvas: Canvas, rng: np.random.Generator, box: Box, sun: float) -> None:
-    """A body with a cabin, wheels and lamps."""
+    """Draw a body with a cabin, wheels and lamps."""
     body, glass = paint(rng), np.array([0.85, 0.95, 1.0]) * rng.uniform(25, 110)
     waist, top = rng.uniform(0.8, 1.0), rng.uniform(1.4, 1.8)
     front, back = rng.uniform(0.2, 0.45), rng.uniform(-1.0, -0.7)

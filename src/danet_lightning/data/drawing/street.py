@@ -44,7 +44,7 @@ class Street:
     lit: float
 
     def is_clear(self, start: float, end: float) -> bool:
-        """Whether the stretch of Z keeps out of the junction."""
+        """Tell whether the stretch of Z keeps out of the junction."""
         if self.junction is None:
             return True
         return end < self.junction - JUNCTION or start > self.junction + JUNCTION

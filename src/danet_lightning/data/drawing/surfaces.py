@@ -30,7 +30,7 @@ def grain(tile: Plane, x: Plane, z: Plane, pitch: float) -> Plane:
 
 
 def phase(values: Plane, period: float) -> Plane:
-    """How far each value is into its period, 0..1."""
+    """Tell how far each value is into its period, 0..1."""
     turns = values * np.float32(1 / period)  # np.mod would take five times as long
     return np.asarray(turns - np.floor(turns), np.float32)
 
@@ -49,14 +49,14 @@ def paint(rng: np.random.Generator) -> Color:
 
 
 def plaster(rng: np.random.Generator) -> Color:
-    """The color of a wall or a panel: mostly muted, sometimes as loud as paint."""
+    """Return the color of a wall or a panel: mostly muted, sometimes as loud as paint."""
     if rng.random() < 0.3:
         return paint(rng)
     return hue_color(rng.uniform(-0.05, 0.65), rng.uniform(0.03, 0.45), rng.uniform(0.35, 0.9))
 
 
 def asphalt(rng: np.random.Generator) -> Color:
-    """The road: greys that overlap with those of the slabs beside it."""
+    """Return the road: greys that overlap with those of the slabs beside it."""
     return rng.uniform(60, 130) + rng.uniform(-1, 0.5) * np.array([8.0, 1.0, -8.0])
 
 

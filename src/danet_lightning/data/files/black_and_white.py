@@ -36,7 +36,9 @@ class BlackAndWhite:
             self.masks[bool(counts[black]), bool(counts[IGNORE]), has_other] += 1
 
     def is_suspect(self) -> bool:
-        """Whether there is white in some masks, and no other id than black and white in any."""
+        """Tell whether there is white in some masks, and no other id than black and white in
+        any.
+        """
         return any(white for _, white, _ in self.masks) and not any(o for *_, o in self.masks)
 
     def problem(self) -> DataError | None:

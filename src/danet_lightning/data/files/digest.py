@@ -46,16 +46,16 @@ def _image(source: Source, index: int) -> list[int]:
 def file_digest(path: Path) -> bytes:
     """Digest a file's size and content; of one above 256 KiB, pieces of the content."""
     size = path.stat().st_size
-    found = hashlib.blake2b(size.to_bytes(8, "big"), digest_size=16)
+    digest = hashlib.blake2b(size.to_bytes(8, "big"), digest_size=16)
     with path.open("rb") as file:
         if size <= WHOLE:
-            found.update(file.read())
+            digest.update(file.read())
         else:
             piece = WHOLE // PIECES
             for number in range(PIECES):
                 file.seek((size - piece) * number // (PIECES - 1))
-                found.update(file.read(piece))
-    return found.digest()
+                digest.update(file.read(piece))
+    return digest.digest()
 
 
 def _number(content: bytes) -> list[int]:

@@ -124,7 +124,7 @@ def sample_bits(image: Image.Image) -> int:
 
 
 def is_white_zero(image: Image.Image) -> bool:
-    """Whether a TIFF counts from white, which Pillow turns round up to 8 bits only."""
+    """Tell whether a TIFF counts from white, which Pillow turns round up to 8 bits only."""
     return tiff_tags(image).get(PHOTOMETRIC) == 0
 
 
@@ -150,5 +150,5 @@ def _odd(tags: Mapping[int, Any]) -> str:
 
 
 def _first(value: Any, default: int) -> Any:
-    """A tag's value, which counts for each channel or once for all."""
+    """Return a tag's value, which counts for each channel or once for all."""
     return (value[0] if isinstance(value, tuple) else value) or default

@@ -92,7 +92,9 @@ class Legend(NamedTuple):
         return mask
 
     def reads_indices(self, label: LabelFile) -> bool:
-        """Whether a file has a palette of colors that nothing but its indices gives a class."""
+        """Tell whether a file has a palette of colors that nothing but its indices gives a
+        class.
+        """
         return label.shown is not None and not is_grey(label.shown) and not self.codes.size
 
     def _mask_of_colors(self, path: Path, codes: Codes) -> Pixels:
@@ -144,7 +146,7 @@ class Legend(NamedTuple):
         return train_ids
 
     def _is_open(self, label: LabelFile) -> bool:
-        """Whether a file can be read in another way than by the ids that it stores."""
+        """Tell whether a file can be read in another way than by the ids that it stores."""
         if label.shown is None:
             return bool((self.codes % 0x010101 == 0).any())  # the greys of the table
         return bool(self.codes.size) or is_grey(label.shown)
@@ -215,7 +217,7 @@ def legend(train_ids: Mapping[int, int], colors: Mapping[Color, int] | None = No
 
 
 def is_grey(colors: Pixels) -> bool:
-    """Whether none of the colors (n, 3) has a hue."""
+    """Tell whether none of the colors (n, 3) has a hue."""
     return bool((colors == colors[:, :1]).all())
 
 

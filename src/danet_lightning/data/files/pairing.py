@@ -49,8 +49,8 @@ def pair_by_name(
     folders = image_folder, label_folder
     unlabelled = _without_partner(image_files, label_files, folders, label_kinds, remedy)
     if extra_images:
-        told = "unlabelled", "They are left out, by dataset.skip_unlabelled=true."
-        unlabelled = [LeftOutError(each.fact, *told, each.files) for each in unlabelled]
+        kind_and_remedy = "unlabelled", "They are left out, by dataset.skip_unlabelled=true."
+        unlabelled = [LeftOutError(each.fact, *kind_and_remedy, each.files) for each in unlabelled]
     problems += unlabelled
     if not extra_labels:
         image_kinds = f"*{image_suffix}.jpg/.png/..."
