@@ -71,7 +71,7 @@ def test_predict_writes_each_image_once(trained, tmp_path, count):
         said = [result.stdout for result in results if "segmented" in result.stdout]
         assert said == [f"{count} of {count} images segmented into out{world}\n"]
         written.append({p.name: p.read_bytes() for p in (tmp_path / f"out{world}").iterdir()})
-    assert len(written[0]) == 2 * count
+    assert len(written[0]) == 2 * count + 1  # classes.json
     assert written[0] == written[1] == written[2]
 
 

@@ -23,7 +23,7 @@ COMMAND = re.compile(  # "$ " introduces an example of a wrong one
 
 def commands(paths: list[Path]) -> list[tuple[str, str]]:
     found = [match for path in paths for match in COMMAND.findall(path.read_text())]
-    lines = {(verb, re.split(r"\s{2,}|;|\)", line)[0].strip()) for verb, line in found}
+    lines = {(verb, re.split(r"\s{2,}|;|\)(?![)'])", line)[0].strip()) for verb, line in found}
     return sorted((verb, line) for verb, line in lines if line and not line.startswith("..."))
 
 

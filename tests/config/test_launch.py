@@ -367,9 +367,9 @@ def test_sweeps_of_one_second_have_folders_of_their_own(
     with freeze(monkeypatch):
         for _ in range(2):
             start("-m", "seed=1,2")
-    names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("sweeps/*/[01]")]
+    names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("sweeps/*/seed=*")]
     assert sorted(names) == [
-        f"sweeps/{name}/{job}" for name in (NOON, f"{NOON}_2") for job in (0, 1)
+        f"sweeps/{name}/seed={seed}" for name in (NOON, f"{NOON}_2") for seed in (1, 2)
     ]
 
 

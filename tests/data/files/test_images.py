@@ -358,8 +358,10 @@ def test_input_is_found_in_any_unicode_form(tmp_path: Path, request_: str) -> No
 
 
 def test_an_image_is_taken_literally_whatever_its_name(photos: Path) -> None:
-    for name in ("a[1].png", "ä b.png", "notes.txt"):
+    for name in ("a[1].png", "ä b.png"):
         assert find_images(str(photos / name))[:2] == (photos, [Path(name)])
+    with pytest.raises(RequestError, match=r"notes\.txt: no image, by its suffix and its first"):
+        find_images(str(photos / "notes.txt"))
 
 
 def test_patterns(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
