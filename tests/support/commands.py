@@ -109,7 +109,9 @@ def danet(
 
 def start(verb: str, *arguments: str, cwd: Path, **environment: str) -> Running:
     """Start a command; use it in a `with`, so that no failing test leaves it running."""
-    return Running(verb, *arguments, cwd=cwd, environment={**os.environ, **environment})
+    # W&B leaves the address of a service that a test has used in this process, and that has ended
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    return Running(verb, *arguments, cwd=cwd, environment={**inherited, **environment})
 
 
 def _run(
