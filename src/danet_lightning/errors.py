@@ -33,7 +33,12 @@ class RequestError(ValueError):
 
     Its message is one self-contained text that names the value, the rule and the remedy: commands
     print it without a traceback and exit with code 2.
+
+    Attributes:
+        is_listed_by_check: Whether `check` finds it too, and all else of its kind.
     """
+
+    is_listed_by_check = False
 
 
 class RunError(RuntimeError):

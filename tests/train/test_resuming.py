@@ -83,9 +83,12 @@ def test_accumulated_gradients_are_not_lost(tmp_path):
 
 
 @pytest.mark.slow
-def test_unreadable_last_checkpoint_falls_back(undisturbed, tmp_path):
-    """To the best one, which is older; the rows after it are written again."""
-    arguments = [*TINY, EVERY_STEP, *killed_at("end7")]
+def test_unreadable_last_checkpoint_falls_back(tmp_path):
+    """To the best one, where it may be gone on from; the rows after it are written again."""
+    whole = [*TINY, "callbacks.best.save_weights_only=false"]
+    left_alone = danet("train", *whole, "run_dir=alone", cwd=tmp_path)
+    assert left_alone.returncode == 0, left_alone.stderr
+    arguments = [*whole, EVERY_STEP, *killed_at("end7")]
     killed = danet("train", *arguments, "run_dir=run", cwd=tmp_path)
     assert killed.returncode == -9, killed.stderr
     last = tmp_path / "run" / "last.ckpt"
@@ -94,7 +97,7 @@ def test_unreadable_last_checkpoint_falls_back(undisturbed, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "last.ckpt" in result.stderr + result.stdout
     assert "Going on from" in result.stderr + result.stdout
-    same_runs(undisturbed, tmp_path / "run")
+    same_runs(tmp_path / "alone", tmp_path / "run")
 
 
 def test_finished_run_says_so(undisturbed):

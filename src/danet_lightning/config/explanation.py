@@ -5,6 +5,7 @@ import shlex
 import sys
 from typing import NoReturn
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -20,7 +21,8 @@ def explain(error: BaseException) -> str:
     match error:
         case RequestError():  # from a DataLoader worker it comes with the worker's traceback
             kind = type(error)
-            return text.rpartition(f"{kind.__module__}.{kind.__name__}: ")[2].rstrip()
+            text = text.rpartition(f"{kind.__module__}.{kind.__name__}: ")[2].rstrip()
+            return text + (_check_of_all() if error.is_listed_by_check else "")
         case OverrideParseException():
             return _unreadable(error.override, error.message)
         case MissingConfigException():
@@ -44,6 +46,15 @@ def explain(error: BaseException) -> str:
     added = re.search(r"use (\+(?!hydra).*)", text)  # a key that the schema knows, or Hydra's own
     reason = f"no file sets it; write {added[1]}" if added else str(cause).splitlines()[0]
     return f"{cause.full_key}: {reason}"
+
+
+def _check_of_all() -> str:
+    """Offer the command that lists all that is wrong with the data of a training."""
+    if not HydraConfig.initialized() or HydraConfig.get().job.name != "train":
+        return ""
+    overrides = HydraConfig.get().overrides.task
+    words = [shlex.quote(each) for each in overrides if each.lstrip("+").startswith("dataset")]
+    return f"\nAll that is wrong with the data is listed by: danet check {' '.join(words)}".rstrip()
 
 
 def refuse(error: BaseException) -> NoReturn:

@@ -50,6 +50,8 @@ class DataError(RequestError):
         fact: The text without the remedy.
     """
 
+    is_listed_by_check = True
+
     def __init__(
         self, text: str, kind: str = "", remedy: str = "", files: Sequence[Path] = ()
     ) -> None:
