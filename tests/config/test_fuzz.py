@@ -249,7 +249,7 @@ def test_any_wrong_key_is_refused_by_name_or_runs(seed: int, folder: Path) -> No
         ("module._target_=types.SimpleNamespace", 2, "makes a SimpleNamespace, where a"),
         ("trainer._target_=types.SimpleNamespace", 2, "makes a SimpleNamespace, where a"),
         ("loss._target_=torch.nn.Identity", 2, "cannot be called with (outputs, mask)"),
-        ("protocol._target_=torch.nn.Identity", 2, "is no EvaluationProtocol"),
+        ("protocol._target_=torch.nn.Identity", 2, "that makes a EvaluationProtocol"),
         ("optimizer._target_=torch.nn.Identity", 2, "makes a Identity, not an Optimizer"),
         ("backbone.pretrained=nowhere.pth", 2, "pretrained=nowhere.pth: no such file"),
     ],

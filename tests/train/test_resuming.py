@@ -82,6 +82,14 @@ def test_accumulated_gradients_are_not_lost(tmp_path):
     same_runs(left_alone / "run", killed / "run")
 
 
+def test_a_training_that_has_done_no_step_forbids_no_other(undisturbed, tmp_path):
+    """As after a first batch that failed: the mended command begins anew."""
+    content = torch.load(undisturbed / "last.ckpt", weights_only=True)
+    for step, resumed in ((1, True), (0, False)):
+        torch.save(content | {"global_step": step}, tmp_path / "last.ckpt")
+        assert (find("auto", tmp_path) is not None) == resumed
+
+
 @pytest.mark.slow
 def test_unreadable_last_checkpoint_falls_back(tmp_path):
     """To the best one, where it may be gone on from; the rows after it are written again."""

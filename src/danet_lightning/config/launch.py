@@ -28,9 +28,9 @@ from danet_lightning.config.overrides import (
     inserted,
     literal,
     meant_key,
-    naming,
     points,
     quoted,
+    sweep_settings,
     unknown_keys,
 )
 from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
@@ -141,7 +141,7 @@ def _sweep(
         is_named = any(each.startswith(SWEEP_DIRS) for each in arguments)
         stays = [] if is_named else [f"sweep_dir={place}"]
         again = ["python", "-m", f"danet_lightning.{name}", *arguments, *stays]
-        all_arguments = inserted(arguments, f"hydra.sweep.dir={place}", *request.naming)
+        all_arguments = inserted(arguments, f"hydra.sweep.dir={place}", *request.settings)
         with command_line(all_arguments), sweep(folder, again, request.overrides):
             main()
 
@@ -207,13 +207,13 @@ class Request(NamedTuple):
         config: Composed and checked, with Hydra's part; None where Hydra composes by itself, for
             the points of a sweep and what it prints.
         folder: Of the run or the sweep, if this process is to make one.
-        naming: Overrides that give the points of a sweep the names of their folders.
+        settings: Overrides of Hydra's part that a sweep has by default.
     """
 
     overrides: list[str]
     config: DictConfig | None = None
     folder: Folder | None = None
-    naming: Sequence[str] = ()
+    settings: Sequence[str] = ()
 
 
 @contextmanager
@@ -268,7 +268,7 @@ def checked_request(
                     _check_point(name, job, form, swept)
                 common = compose_common(name, overrides)
                 place = chosen_folder(common, "sweep")
-                yield Request(overrides, folder=place, naming=naming(overrides, common))
+                yield Request(overrides, folder=place, settings=sweep_settings(overrides, common))
                 return
             config = _check_point(name, overrides, form, to_run=not args.cfg)
             if args.cfg:

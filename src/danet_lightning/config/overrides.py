@@ -125,11 +125,12 @@ def compose_common(name: str, overrides: Sequence[str]) -> DictConfig:
     return base
 
 
-def naming(overrides: Sequence[str], base: DictConfig) -> list[str]:
-    """Return what makes Hydra call the folder of a sweep's point by the values that are swept.
+def sweep_settings(overrides: Sequence[str], base: DictConfig) -> list[str]:
+    """Return the overrides of Hydra's part that a sweep has by default.
 
-    A point of another sweep in the same folder is then the same one, or has another folder. Where
-    the values make no name of a folder, the folders are numbered.
+    A sweeper that searches makes the most of what a run returns, its mIoU. The folder of a point is
+    called by the values that are swept: a point of another sweep in the same folder is then the
+    same one, or has another folder. Where they make no name of a folder, folders are numbered.
 
     Args:
         overrides: Of the sweep.
@@ -140,11 +141,15 @@ def naming(overrides: Sequence[str], base: DictConfig) -> list[str]:
     swept = [each for each in parsed if each.is_sweep_override()]
     fixed_keys = [quoted(each.key_or_group) for each in parsed if not each.is_sweep_override()]
     text = ",".join(str(each.input_line) for each in swept)
-    is_chosen = any(str(each.key_or_group) == "hydra.sweep.subdir" for each in parsed)
-    if is_chosen or not NAME.fullmatch(text):
-        return []
+    chosen = {str(each.key_or_group) for each in parsed}
+    settings = []
+    if "direction" in base.hydra.sweeper and "hydra.sweeper.direction" not in chosen:
+        settings.append("hydra.sweeper.direction=maximize")
+    if "hydra.sweep.subdir" in chosen or not NAME.fullmatch(text):
+        return settings
     number = "" if all(each.is_discrete_sweep() for each in swept) else "${hydra.job.num}_"
     return [
+        *settings,
         f"hydra.sweep.subdir={number}${{hydra.job.override_dirname}}",
         f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed_keys)}]",
     ]

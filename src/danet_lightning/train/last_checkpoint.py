@@ -67,8 +67,7 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step:  # before the first one, starting anew is the same
-            self._save(trainer)
+        self._save(trainer)
         self._leave_if_asked(trainer)
 
     @override
