@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def points_of(sweep_dir: Path) -> list[str]:
-    return sorted(path.name for path in sweep_dir.iterdir() if (path / ".hydra").is_dir())
+    return sorted(path.name for path in sweep_dir.iterdir() if path.is_dir() and "=" in path.name)
 
 
 # ---- how a sweep ends, with a task that only fails

@@ -44,6 +44,11 @@ def test_an_index_outside_the_palette_is_refused(value: int) -> None:
         colorize(np.array([[0, value]]), PALETTE)
 
 
+def test_a_name_with_control_characters_is_drawn() -> None:
+    image, mask = np.zeros((8, 9, 3), np.uint8), np.zeros((8, 9), np.uint8)
+    explained_overlay(image, mask, PALETTE, ["a\nb\x1b[31m", "road", "person"])
+
+
 def test_overlay_of_pixels_computed_by_hand() -> None:
     image = np.array([[[100, 100, 101], [9, 8, 7]]], np.uint8)
     mask = np.array([[0, 255]], np.uint8)

@@ -126,6 +126,22 @@ def test_a_half_written_file_is_told(tmp_path: Path, file: str, content: Any, sa
     assert said in run.reason
 
 
+def test_numbers_that_are_none_and_endless_levels_damage_one_run_alone(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 0.5)
+    for content in ('{"miou": NaN}', '{"miou": Infinity}', 100_000 * "["):
+        (tmp_path / "a" / "results.json").write_text(content)
+        assert reading.read(tmp_path / "a").status == "damaged"
+
+
+def test_a_run_that_is_named_twice_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / "sweep" / name, 0.5)
+    monkeypatch.chdir(tmp_path)
+    assert [path.name for path in reading.find(["sweep/b", tmp_path / "sweep"])] == ["b", "a"]
+
+
 def test_a_half_written_row_and_what_is_no_number_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,train/loss,val/miou\n0,1.5,\n1,nan,0.25\nx,1,1\n2,0.5,0.")

@@ -125,10 +125,11 @@ def _refuse_other_numbers(expected: Mapping[str, Any], weights: Mapping[str, Any
                 f"ckpt_path: the weights do not fit their own model: {name[:80]} holds "
                 f"{tensor.dtype}, and the model has {wanted.dtype} there."
             )
-        if tensor.isnan().any():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
             raise RequestError(
-                f"ckpt_path: {name[:80]} holds NaN, so whatever is shown, the network would answer "
-                "with its first class. Use a checkpoint of before the training diverged."
+                f"ckpt_path: {name[:80]} holds NaN or infinity, so whatever is shown, the network "
+                "would answer with its first class. Use a checkpoint of before the training "
+                "diverged."
             )
 
 

@@ -135,6 +135,11 @@ class OnnxNetwork(nn.Module):
             if output.shape == size and output.dtype == torch.uint8 and output.max() < self.classes:
                 return F.one_hot(output.long(), self.classes).movedim(-1, 1).float()
             is_right = False
+        if is_right and not output.isfinite().all():
+            raise RequestError(
+                "ckpt_path: the network answers with NaN or infinity, which is no class. Export it "
+                "again, from a checkpoint of before the training diverged."
+            )
         if not is_right or not output.is_floating_point():
             raise RequestError(
                 f"ckpt_path: the network answers images of {size} with {tuple(output.shape)} "

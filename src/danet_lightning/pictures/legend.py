@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from danet_lightning.data.base import IGNORE
+from danet_lightning.runs.overview import printable
 
 TEXT_SIZE = 15
 INK = (40, 40, 40)
@@ -104,7 +105,8 @@ def font(size: int = TEXT_SIZE) -> ImageFont.FreeTypeFont:
 def _name(index: int, classes: Sequence[str], numbered: Collection[int]) -> str:
     if index == IGNORE:
         return "ignored"
-    return f"{index} {classes[index]}" if index in numbered else classes[index]
+    name = printable(classes[index])
+    return f"{index} {name}" if index in numbered else name
 
 
 def _places(area: NDArray[np.uint8], text_size: int) -> Iterator[tuple[float, float]]:

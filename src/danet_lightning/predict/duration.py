@@ -39,6 +39,8 @@ def forecast(segmenter: Segmenter, jobs: Sequence[Job], max_side: int | None) ->
         f"{len(sizes)} {'image' if len(sizes) == 1 else 'images'}, the largest "
         f"{_written(sizes[largest])}{reduced}: about {spoken(expected(seconds, seen))} on the CPU"
     )
+    if max_side is None:  # as for a data set, whose images are never reduced
+        return text
     half = max(max(size) for size in seen) // 2
     smaller = expected(seconds, [seen_size(*size, half) for size in sizes])
     return f"{text}; with max_side={half} about {spoken(smaller)}"

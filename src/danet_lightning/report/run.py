@@ -11,7 +11,7 @@ from danet_lightning.predict.writing import choose_device, prepare_output
 from danet_lightning.report import page, tables, workspace
 from danet_lightning.report.predictions import gallery
 from danet_lightning.runs import grouping, reading
-from danet_lightning.runs.overview import table
+from danet_lightning.runs.overview import printable, table
 
 
 def report(config: DictConfig, run_dir: Path) -> None:
@@ -55,4 +55,4 @@ def report(config: DictConfig, run_dir: Path) -> None:
         data = content.encode("utf-8", "replace")
         write_atomically(output / name, lambda file, it=data: file.write(it))  # type: ignore[misc]
     print(table([baseline, *(group for group in groups if group is not baseline)]))
-    print(*warnings, f"report  {output / 'report.html'}", sep="\n")
+    print(*map(printable, warnings), f"report  {output / 'report.html'}", sep="\n")

@@ -84,18 +84,18 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     Raises:
         RequestError: One of the places is no folder, or holds no run.
     """
-    folders: dict[Path, None] = {}
+    folders: dict[Path, Path] = {}  # by what they are, however they are called
     for place in map(Path, places):
         if not place.is_dir():
             raise RequestError(f"runs: no folder at {place.absolute()}; give run or sweep folders.")
-        runs = dict.fromkeys(below(place))
+        runs = {path.resolve(): path for path in below(place)}
         if not runs:
             raise RequestError(
                 f"runs: {place} holds no run: neither it nor a folder below has results.json, "
                 "config.yaml or .hydra. A sweep's folder is named at its end, and lies in sweeps/."
             )
-        folders |= runs
-    return list(folders)
+        folders |= {real: path for real, path in runs.items() if real not in folders}
+    return list(folders.values())
 
 
 def below(folder: Path) -> Iterator[Path]:
@@ -163,8 +163,8 @@ def _results(folder: Path, problems: list[str]) -> Results:
     if not path.is_file():
         return Results()
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
         problems.append(f"results.json: {_first_line(error)}")
         return Results()
     if wrong := problem(Results, content):
@@ -178,10 +178,14 @@ def _results(folder: Path, problems: list[str]) -> Results:
     return known
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number that a run writes")
+
+
 def _failure(path: Path) -> str:
     try:
         return str(json.loads(path.read_bytes())["reason"]).strip().partition("\n")[0]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return "the note of its end cannot be read"
 
 

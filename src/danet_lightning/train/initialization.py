@@ -68,7 +68,7 @@ def _remedy(config: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     for node, above in nodes.items():
         here, there = ((each[above] if above else each)[node] for each in (config, other))
         overrides += [
-            f"{node}.{key}={there.get(key)}"
+            f"{'' if key in here else '+'}{node}.{key}={there.get(key)}"
             for key in {**there, **here}
             if key not in ("backbone", "num_classes", "pretrained")
             and here.get(key) != there.get(key)
