@@ -82,12 +82,14 @@ def test_accumulated_gradients_are_not_lost(tmp_path):
     same_runs(left_alone / "run", killed / "run")
 
 
-def test_a_training_that_has_done_no_step_forbids_no_other(undisturbed, tmp_path):
-    """As after a first batch that failed: the mended command begins anew."""
-    content = torch.load(undisturbed / "last.ckpt", weights_only=True)
-    for step, resumed in ((1, True), (0, False)):
-        torch.save(content | {"global_step": step}, tmp_path / "last.ckpt")
-        assert (find("auto", tmp_path) is not None) == resumed
+def test_a_first_batch_that_failed_forbids_no_other_command(tmp_path):
+    """The one that mends it begins anew, with a metrics file of its own."""
+    failed = danet("train", *TINY, "loss._target_=probe.Loss", "+loss.fails=true", cwd=tmp_path)
+    assert failed.returncode == 1, failed.stderr
+    (run,) = tmp_path.glob("runs/train/*")
+    assert (run / "last.ckpt").is_file()
+    mended = danet("train", *TINY, f"run_dir={run}", cwd=tmp_path)
+    assert mended.returncode == 0, mended.stderr
 
 
 @pytest.mark.slow

@@ -52,8 +52,6 @@ def find(ckpt_path: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | 
             log.warning(f"{error} Trying the next checkpoint of {run_dir}.")
             reasons.append(str(error))
             continue
-        if content["global_step"] == 0:  # starting anew is the same, and may be asked for otherwise
-            return None
         if reasons:
             log.warning(f"Going on from {path}, step {content['global_step']}.")
         return path, content

@@ -16,6 +16,7 @@ from danet_lightning.config.building import build, build_with, request_errors, r
 from danet_lightning.config.trainer import build_trainer, leave_on_sigterm, precision, quiet
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.disk.writing import write_atomically
+from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.evaluate.results import report, track
 from danet_lightning.models.segmenter import Network, normalization
@@ -44,9 +45,16 @@ def train(config: DictConfig, run_dir: Path) -> None:
         plain: Any = OmegaConf.to_container(config, resolve=True)
         facts = metadata(plain, dataset_facts(datamodule.dataset))
         if checkpoint and content:
-            resuming.refuse_differences(content["danet_lightning"], facts, checkpoint)
+            try:
+                resuming.refuse_differences(content["danet_lightning"], facts, checkpoint)
+                resuming.refuse_other_data(content["data"], datamodule, checkpoint)
+            except RequestError:
+                if content["global_step"] or config.ckpt_path != "auto":
+                    raise
+                checkpoint.unlink()  # no step was done, as when the first batch failed
+                checkpoint, content = None, None
+        if checkpoint and content:
             resuming.refuse_shorter(content, plain["trainer"], checkpoint)
-            resuming.refuse_other_data(content["data"], datamodule, checkpoint)
             resuming.refuse_without_best(content, checkpoint, run_dir)
             if resuming.is_finished(run_dir, plain["trainer"]):
                 print(
