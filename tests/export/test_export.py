@@ -19,6 +19,7 @@ from torch import nn
 
 from danet_lightning import load, models
 from danet_lightning.checkpoints.onnx_file import OnnxNetwork
+from danet_lightning.config.outputs import exported as exported_files
 from danet_lightning.data.drawing import CLASSES, draw_scene
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.evaluate.protocols import MultiView
@@ -259,7 +260,7 @@ def test_other_classes_than_pytorch_are_never_written(
     other = segmenter(DANet(SmallNet(), len(CLASSES)))
     other.classes = CLASSES
     monkeypatch.setattr(onnx_files, "onnx_model", lambda *_: library.load(onnx))
-    files = onnx_files.planned(tmp_path / "net.onnx", int8=False)
+    files = exported_files(tmp_path / "net.onnx", int8=False)
     with pytest.raises(RunError, match=r"other classes than PyTorch(.|\n)*1 x 64 x 96 .*%"):
         onnx_files.write(
             files, other, {}, onnx_files.Options((64, 96), ("logits",), 20), None, None

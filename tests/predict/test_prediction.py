@@ -13,8 +13,8 @@ from danet_lightning.evaluate.protocols import MultiView
 from danet_lightning.models.segmenter import Segmenter
 from danet_lightning.predict import duration
 from danet_lightning.predict import run as command
-from danet_lightning.predict.plan import jobs_of, plan
-from danet_lightning.predict.writing import choose_device, predict_images, prepare_output
+from danet_lightning.predict.plan import jobs_of, plan, refuse_foreign
+from danet_lightning.predict.writing import choose_device, predict_images
 
 CPU = torch.device("cpu")
 
@@ -350,21 +350,16 @@ def test_output_holding_every_image_is_refused(tmp_path: Path) -> None:
         plan(f"{tmp_path}/*/a.png", str(tmp_path / "x"))
 
 
-def test_unwritable_output(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for output in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(RequestError, match=r"output=.*file.* cannot be written"):
-            prepare_output(str(output))
-    with pytest.raises(RequestError, match="output is empty"):
-        plan(str(tmp_path), "")
-    prepare_output(str(tmp_path / "new" / "folder"))
-    assert list((tmp_path / "new" / "folder").iterdir()) == []
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder no user can write to")
-def test_output_that_exists_and_is_read_only() -> None:
-    with pytest.raises(RequestError, match="output=/proc/self cannot be written"):
-        prepare_output("/proc/self")
+def test_what_predict_has_not_written_is_never_overwritten(tmp_path: Path) -> None:
+    """A folder of masks that a person has made, under the names that predictions would have."""
+    draw(tmp_path / "photos" / "a.png")
+    jobs = plan(str(tmp_path / "photos"), str(tmp_path / "masks"))[0]
+    refuse_foreign(jobs)
+    predict_images(strongest(), jobs, CPU)
+    refuse_foreign(jobs)  # earlier predictions are replaced
+    draw(tmp_path / "masks" / "a.png")
+    with pytest.raises(RequestError, match=r"masks/a\.png exists, and is no earlier prediction"):
+        refuse_foreign(jobs)
 
 
 def test_output_that_becomes_unwritable(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from danet_lightning.errors import RequestError
 from danet_lightning.models.maps import ChannelMap
 from danet_lightning.models.segmenter import Segmenter
 from danet_lightning.predict.plan import plan
-from danet_lightning.predict.writing import choose_device, prepare_output
+from danet_lightning.predict.writing import choose_device
 
 
 class Picture(NamedTuple):
@@ -48,7 +48,6 @@ def attention(config: DictConfig, run_dir: Path) -> None:
         images = _of_split(config, content) if config.dataset else _of_input(config)
     pictures = images[: config.count]
     segmenter = segmenter.to(choose_device(config.device))
-    prepare_output(config.output)
     skipped = []
     for picture in bar(pictures, desc="attention", unit="image"):
         try:

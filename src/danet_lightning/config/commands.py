@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -16,6 +17,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from danet_lightning.config.outputs import folder_to_fill, new_file, new_folder, new_onnx
 from danet_lightning.config.ranges import STATED, Node
 from danet_lightning.config.validation import find_target, node_problems
 from danet_lightning.errors import PASSING, PLACED, Mark, argument_types, problem, unknown_key
@@ -60,6 +62,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
+Folder = Annotated[str, AfterValidator(folder_to_fill)]  # earlier results in it are replaced
+NewFile = Annotated[str, AfterValidator(new_file)]
 Point = tuple[NonNegativeInt, NonNegativeInt]  # row and column of a pixel
 WeightsFile = Annotated[Path, AfterValidator(_weights)]
 Side = Annotated[int, Field(ge=1, le=16384)]
@@ -136,7 +140,7 @@ class PredictConfig(DataConfig):
     leaves_folder = False
     ckpt_path: Model
     input: str | None
-    output: str
+    output: Folder
     split: Literal["train", "val", "test"]
     dataset: dict[str, Any]
     format: dict[str, Any]
@@ -155,7 +159,7 @@ class AttentionConfig(DataConfig):
     leaves_folder = False
     ckpt_path: Model
     input: str | None
-    output: str
+    output: Folder
     split: Literal["train", "val", "test"]
     dataset: dict[str, Any]
     count: PositiveInt | None
@@ -173,7 +177,7 @@ class ConvertConfig(DataConfig):
 
     leaves_folder = False
     source: WeightsFile
-    output: str
+    output: NewFile
     dataset: Node
     multi_grid: Literal["source"] | tuple[PositiveInt, ...] | None
     align_corners: bool | None
@@ -227,7 +231,7 @@ class ReportConfig(CommandConfig):
     leaves_folder = False
     runs: Annotated[tuple[str, ...] | None, BeforeValidator(_list_of_one)]
     wandb: str | None
-    output: str
+    output: Folder
     baseline: str | None
     images: NonNegativeInt
     device: str
@@ -288,7 +292,9 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
     used = {key: value for key, value in config.items() if hints.get(key) != Recipe}
     wrong |= {key: text for key, text in node_problems(used).items() if key not in stated}
     wrong |= {key: text for key, text in stated.items() if text}
-    return wrong | {key: text for key, text in _rules(config, form) if key not in wrong}
+    return wrong | {
+        key: text for key, text in _rules(config, form) if text and key not in wrong
+    }
 
 
 def _against_hint(key: str, hint: Any, value: Any) -> dict[str, str]:
@@ -323,6 +329,10 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
         yield "runs", "give either folders of runs or sweeps, or wandb=entity/project"
     if form is ExportConfig and config.get("format") == "hub" and config.get("int8"):
         yield "int8", "true: a hub folder has the weights as they are; int8 is of format=onnx"
+    if form is ExportConfig and isinstance(output := config.get("output"), str):
+        is_hub, int8 = config.get("format") == "hub", config.get("int8") is True
+        rule = new_folder if is_hub else partial(new_onnx, int8=int8)
+        yield "output", _wrong(Annotated[str, AfterValidator(rule)], output)
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
         yield (
             "trainer.max_epochs",

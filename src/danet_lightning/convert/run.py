@@ -9,6 +9,7 @@ from danet_lightning.checkpoints.metadata import dataset_facts, metadata
 from danet_lightning.checkpoints.saving import save_atomically
 from danet_lightning.config.building import build, request_errors
 from danet_lightning.data.base import DataSet
+from danet_lightning.disk.names import expanded
 from danet_lightning.errors import RequestError
 from danet_lightning.models.foreign import Recognised, recognise
 from danet_lightning.models.segmenter import normalization
@@ -18,13 +19,10 @@ def convert(config: DictConfig, run_dir: Path) -> None:
     """Recognise, build, check against the data set, write.
 
     Raises:
-        RequestError: the source cannot be used, does not belong to the data set, or the output
-            exists.
+        RequestError: the source cannot be used, or does not belong to the data set.
         RunError: the output cannot be written.
     """
-    output = Path(config.output).expanduser()
-    if output.exists():
-        raise RequestError(f"output: {output.absolute()} exists; choose another name or remove it.")
+    output = expanded(config.output)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     with request_errors():
         facts = dataset_facts(build(config, "dataset", DataSet))

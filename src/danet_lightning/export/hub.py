@@ -20,16 +20,6 @@ from danet_lightning.pictures.masks import contact_sheet, strip
 SHOWN = 4  # pictures on the card
 
 
-def refuse_existing(folder: Path) -> None:
-    """Refuse a folder that holds something.
-
-    Raises:
-        RequestError: it does, or it is no folder.
-    """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise RequestError(f"output: {folder.absolute()} exists; choose another name or remove it.")
-
-
 def write(
     folder: Path, segmenter: Segmenter, facts: Mapping[str, Any], images: Images | None
 ) -> None:

@@ -12,7 +12,7 @@ import torch
 from danet_lightning.checkpoints.metadata import git_commit
 from danet_lightning.checkpoints.onnx_file import OnnxNetwork
 from danet_lightning.disk.writing import write_content
-from danet_lightning.errors import RequestError, RunError
+from danet_lightning.errors import RunError
 from danet_lightning.export.graph import onnx_model
 from danet_lightning.export.images import Images, measured
 from danet_lightning.export.parity import logits, milliseconds, parity
@@ -38,25 +38,6 @@ class Options(NamedTuple):
     opset: int
 
 
-def planned(output: Path, int8: bool) -> dict[str, Path]:
-    """Return the files that an export writes.
-
-    Raises:
-        RequestError: one of them exists, or the output has another suffix than predict looks for.
-    """
-    if output.suffix != ".onnx":
-        raise RequestError(f"output: {output} does not end in .onnx. Choose a name that does.")
-    files = {"float32": output, "report": output.with_suffix(".json")}
-    if int8:
-        files["int8"] = output.with_suffix(".int8.onnx")
-    for path in files.values():
-        if path.exists():
-            raise RequestError(
-                f"output: {path.absolute()} exists; choose another name or remove it."
-            )
-    return files
-
-
 def write(
     files: Mapping[str, Path],
     segmenter: Segmenter,
@@ -68,7 +49,7 @@ def write(
     """Export, compare with PyTorch, measure, write the files.
 
     Args:
-        files: see `planned`.
+        files: see `config.outputs.exported`.
         segmenter: what is exported.
         facts: what the file says of itself.
         options: how it is exported.

@@ -9,6 +9,7 @@ from danet_lightning.checkpoints import loading
 from danet_lightning.checkpoints.metadata import portable
 from danet_lightning.checkpoints.onnx_file import MODULES
 from danet_lightning.config.building import DATASET, build_over, request_errors
+from danet_lightning.config.outputs import exported
 from danet_lightning.data.base import DataSet
 from danet_lightning.disk.names import expanded
 from danet_lightning.errors import RequestError, require_extra
@@ -21,16 +22,14 @@ def export(config: DictConfig, run_dir: Path) -> None:
     """Write what `config.format` says; nothing is written where it does not do as PyTorch does.
 
     Raises:
-        RequestError: the checkpoint, the output or the data cannot be used.
+        RequestError: the checkpoint or the data cannot be used.
         RunError: the exported network answers otherwise than PyTorch.
     """
     output = expanded(config.output)
     if config.format == "hub":
         require_extra("hub", ["safetensors"], "format=hub")
-        hub.refuse_existing(output)
     else:
         require_extra("export", [*MODULES, "onnxscript"], "format=onnx")
-        files = onnx_files.planned(output, config.int8)
     content = loading.read(config.ckpt_path)
     if "onnx" in content:
         raise RequestError(f"ckpt_path: {config.ckpt_path} is exported already; give a checkpoint.")
@@ -46,6 +45,7 @@ def export(config: DictConfig, run_dir: Path) -> None:
         hub.write(output, segmenter, portable(facts), images)
     else:
         options = Options(tuple(config.size), tuple(config.outputs), config.opset)
+        files = exported(output, config.int8)
         onnx_files.write(files, segmenter, portable(facts), options, images, calibration)
 
 

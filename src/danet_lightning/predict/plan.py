@@ -1,5 +1,6 @@
 """Where the predictions of images go: no file is written twice, and no image is overwritten."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import NamedTuple
 
 from danet_lightning.disk.names import composed, expanded, real_path
 from danet_lightning.errors import RequestError
+from danet_lightning.predict.derived import is_prediction
 from danet_lightning.predict.search import find_images
 
 
@@ -35,8 +37,6 @@ def plan(request: str, output: str) -> tuple[list[Job], Counter[str]]:
     Raises:
         RequestError: nothing to segment, or an image would be overwritten.
     """
-    if not output.strip():
-        raise RequestError("output is empty. Give the folder for the predictions.")
     folder = expanded(output)
     root, images, unread, others = find_images(request)
     if root == expanded(request) and real_path(root) == real_path(folder):
@@ -79,6 +79,20 @@ def jobs_of(images: Sequence[tuple[Path, Path]], folder: Path) -> list[Job]:
                 "Choose another folder."
             )
     return jobs
+
+
+def refuse_foreign(jobs: Sequence[Job]) -> None:
+    """Refuse to write over what `predict` has not written: masks that a person has made, say.
+
+    Raises:
+        RequestError: a file is there under the name of a prediction.
+    """
+    for path in (path for job in jobs for path in (job.mask, job.overlay) if path):
+        if os.path.lexists(path) and not is_prediction(path):
+            raise RequestError(
+                f"output: {path} exists, and is no earlier prediction. Choose another folder, or "
+                "remove it."
+            )
 
 
 def _outside(root: Path, images: Sequence[Path], folder: Path) -> list[Path]:

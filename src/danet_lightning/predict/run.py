@@ -13,6 +13,7 @@ from danet_lightning.config.building import build_over, request_errors
 from danet_lightning.disk.names import expanded
 from danet_lightning.predict import submission, writing
 from danet_lightning.predict.duration import forecast
+from danet_lightning.predict.plan import refuse_foreign
 from danet_lightning.predict.search import counted
 from danet_lightning.predict.submission import Work
 from danet_lightning.predict.writing import Outcome
@@ -27,9 +28,9 @@ def predict(config: DictConfig, run_dir: Path) -> None:
         protocol = build_over(stored["protocol"], config.protocol, PROTOCOL, config.trusted)
         segmenter = loading.segmenter(content, config.trusted, protocol)
         work = submission.plan(config, segmenter.classes, stored)
+        refuse_foreign(work.jobs)
     team = Team(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", config.devices)))
     device = writing.choose_device(team.device)
-    writing.prepare_output(config.output)
     share = team.share(work.jobs)
     max_side = None if work.is_dataset else config.max_side
     if (

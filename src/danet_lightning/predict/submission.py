@@ -42,7 +42,8 @@ class ServerFiles:
 
     def pack(self, jobs: Sequence[Job], output: Path) -> Path:
         """Pack the predictions; the archive is either whole or not there."""
-        target = output.with_name(f"{output.name}.{self.archive}")
+        whole = output.absolute()  # "." has no name
+        target = whole.with_name(f"{whole.name}.{self.archive}")
         names = [(job.mask, job.mask.relative_to(output).as_posix()) for job in jobs]
 
         def write(file: BinaryIO) -> None:

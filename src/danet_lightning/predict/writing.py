@@ -8,7 +8,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -43,22 +42,6 @@ class Outcome(NamedTuple):
     skipped: list[str]
     turned: int
     reduced: int
-
-
-def prepare_output(output: str) -> None:
-    """Create the output folder and try to write to it, before any work is done.
-
-    Raises:
-        RequestError: predictions could not be written there.
-    """
-    folder = expanded(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise RequestError(
-            f"output={output} cannot be written: {error.strerror}. Choose another folder."
-        ) from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from danet_lightning.disk.names import expanded
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.errors import RequestError
-from danet_lightning.predict.writing import choose_device, prepare_output
+from danet_lightning.predict.writing import choose_device
 from danet_lightning.report import page, tables, workspace
 from danet_lightning.report.predictions import gallery
 from danet_lightning.runs import grouping, reading
@@ -32,7 +32,6 @@ def report(config: DictConfig, run_dir: Path) -> None:
             f"runs: of none is the configuration known, so nothing compares. {reasons}"
         )
     baseline = grouping.choose_baseline(groups, config.baseline)
-    prepare_output(config.output)
     output = expanded(config.output)
     others = [run for run in runs if not run.config]
     shown = page.shown_groups(groups, baseline)
