@@ -1,6 +1,8 @@
 """Output in any encoding, to nobody, and to a full disk."""
 
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -9,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 from trainings import QUICK
 
-from danet_lightning.config.terminal import LastingFile
+from danet_lightning.config.terminal import LastingFile, Terminal, protect_log
 
 SAY = """
 import sys
@@ -71,6 +74,36 @@ def test_a_pipe_without_a_reader(tmp_path: Path) -> None:
     os.close(reader)
     with LastingFile(writer, "w") as file:
         assert file.write(b"four") == 4
+
+
+def test_the_log_has_what_the_terminal_said(tmp_path: Path) -> None:
+    """Each whole line once, without bars that are drawn over and over, and not what it logs
+    itself again.
+    """
+    log = tmp_path / "run.log"
+    root, before = logging.getLogger(), logging.getLogger().handlers
+    with (tmp_path / "terminal").open("wb") as file:
+        terminal = Terminal(io.BufferedWriter(file.raw), "stdout", "utf-8", line_buffering=True)
+        root.handlers = [logging.FileHandler(log), logging.StreamHandler(terminal)]
+        try:
+            protect_log()
+            root.warning("a warning")
+            print("mIoU", 0.5, "дорога", file=terminal)
+            with tqdm(range(3), file=terminal, mininterval=0, desc="train") as bar:
+                for epoch in bar:
+                    bar.write(f"epoch {epoch}", file=terminal)
+                    for _ in tqdm(range(2), file=terminal, mininterval=0, leave=False, position=1):
+                        pass
+            print("no end of a line", file=terminal, end="")
+        finally:
+            for handler in root.handlers[:1]:
+                handler.close()
+            root.handlers = before
+    shown = (tmp_path / "terminal").read_text("utf-8")
+    assert shown.count("a warning\n") == shown.count("mIoU 0.5 дорога\n") == 1
+    assert "100%|" in shown
+    lines = ["a warning", "mIoU 0.5 дорога", "epoch 0", "epoch 1", "epoch 2"]
+    assert log.read_text("utf-8").splitlines() == lines
 
 
 @pytest.mark.slow

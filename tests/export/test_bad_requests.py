@@ -9,10 +9,14 @@ import onnx as library
 import pytest
 import torch
 from commands import danet
+from omegaconf import OmegaConf
 from onnx import TensorProto, helper
 
 from danet_lightning import load
+from danet_lightning.checkpoints.metadata import portable
+from danet_lightning.config.building import DATASET, build_over
 from danet_lightning.errors import RequestError
+from danet_lightning.export.model_card import model_card
 from danet_lightning.export.parity import logits, scenes
 
 TRUSTED = ["small_net"]
@@ -110,6 +114,24 @@ def fewer_classes(model: library.ModelProto) -> None:
     config.value = json.dumps(facts)
 
 
+def renamed(kind: str, name: str) -> Change:
+    """Give all outputs, or the input, other names."""
+
+    def change(model: library.ModelProto) -> None:
+        names = {}
+        for number, value in enumerate(getattr(model.graph, kind)):
+            names[value.name] = value.name = name + str(number or "")
+        for node in model.graph.node:
+            for ends in (node.input, node.output):
+                ends[:] = [names.get(each, each) for each in ends]
+
+    return change
+
+
+def at_one_size(model: library.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -122,7 +144,10 @@ def fewer_classes(model: library.ModelProto) -> None:
         (told_of("mean", "[1e999, 1, 1]"), "mean"),
         (told_of("classes", '["${oc.env:HOME}"]'), "colors for 1 classes"),
         (own_operator, "onnxruntime cannot run"),
-        (fewer_classes, "which are no logits of 2 classes"),
+        (fewer_classes, "where danet export writes logits (B, 2, H, W) in float32"),
+        (renamed("output", "result"), "answers with nothing known, where danet export writes"),
+        (renamed("input", "pixels"), "takes pixels ['batch', 'height', 'width', 3] tensor(uint8)"),
+        (at_one_size, "takes images ['batch', 64, 'width', 3] tensor(uint8), where danet export"),
     ],
 )
 def test_a_file_of_a_stranger_is_refused(
@@ -133,7 +158,7 @@ def test_a_file_of_a_stranger_is_refused(
     path = tmp_path / "net.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(RequestError) as refused:
-        load(path).segment(torch.zeros(8, 8, 3, dtype=torch.uint8))
+        load(path)
     assert told in str(refused.value)
     assert str(refused.value).isprintable()
 
@@ -212,3 +237,27 @@ def test_a_size_that_no_network_takes_is_told(checkpoint: Path) -> None:
 def test_what_is_exported_already_is_told(onnx: Path) -> None:
     done = danet("export", "ckpt_path=net.onnx", "output=again.onnx", "limit=0", cwd=onnx.parent)
     assert (done.returncode, "is exported already" in done.stderr) == (2, True), done.stderr
+
+
+def test_the_place_of_the_images_is_asked_for() -> None:
+    """It is of the machine that exported the network, and so it does not travel."""
+    camvid = {"_target_": "danet_lightning.data.camvid.CamVid", "root": "/data/camvid"}
+    config = {"model": {}, "protocol": {}, "dataset": camvid}
+    stored = portable({"config": config})["config"]["dataset"]
+    with pytest.raises(RequestError, match=r"dataset\.root: .* Give dataset\.root=\.\.\."):
+        build_over(stored, OmegaConf.create({}), DATASET, [])
+    build_over(stored, OmegaConf.create({"root": "here"}), DATASET, [])
+
+
+def test_a_hostile_name_stays_text_on_the_card() -> None:
+    facts = {
+        "config": {"model": {"_target_": "a.Net"}, "dataset": {"_target_": "a.B\n---\nc: d"}},
+        "classes": ["road\x1b[2J", "a\n# b", "<script>"],
+        "git_commit": "\u202eabc",
+        "versions": {"torch": "2\n## Licence"},
+    }
+    card = model_card(facts, None, 5)
+    assert all(sign.isprintable() or sign == "\n" for sign in card)
+    assert r"road\\u001b\[2J, a\\u000a\# b, \<script\>." in card
+    assert card.count("\n## Licence") == 1
+    assert card.count("\n---\n") == 1

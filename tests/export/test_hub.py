@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from commands import danet
+from PIL import Image
 
 from danet_lightning import load
+from danet_lightning.data.drawing import draw_scene
 from danet_lightning.errors import RequestError
 
 TRUSTED = ["small_net"]
@@ -21,6 +25,7 @@ class Hub(BaseHTTPRequestHandler):
     """Serves the files of one folder as `me/net`, and notes what it was asked for."""
 
     folder: Path
+    url: str
     asked: list[str]
 
     def do_GET(self) -> None:
@@ -71,7 +76,7 @@ def stub(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         threading.Thread(target=server.serve_forever, daemon=True).start()
         from huggingface_hub import constants
 
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+        Own.url = url = f"http://127.0.0.1:{server.server_address[1]}"
         monkeypatch.setattr(constants, "ENDPOINT", url)
         template = url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -86,6 +91,18 @@ def test_a_network_is_fetched_bit_by_bit(stub: type[Hub], checkpoint: Path) -> N
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     fetched = {line.rpartition("/")[2] for line in stub.asked if "/resolve/" in line}
     assert fetched == {"config.json", "model.safetensors"}
+
+
+def test_predict_takes_a_network_from_the_hub(stub: type[Hub], hub: Path, tmp_path: Path) -> None:
+    Image.fromarray(draw_scene(1, "test", 0, 40, 56)[0]).save(tmp_path / "a.png")
+    done = danet(
+        "predict", "ckpt_path=hf://me/net", "input=a.png", "output=out", "device=cpu",
+        "trusted=[small_net]", cwd=tmp_path, HF_ENDPOINT=stub.url, HF_HOME=str(tmp_path / "home"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = load(hub, TRUSTED).segment(np.array(Image.open(tmp_path / "a.png")))
+    with Image.open(tmp_path / "out" / "a.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), expected)
 
 
 @pytest.mark.parametrize("address", ["hf://me/other", "hf://", "hf://../../etc", "hf://a/b/c/d"])

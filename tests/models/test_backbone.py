@@ -25,6 +25,28 @@ def twins(name: str, **options: Any) -> tuple[Any, DilatedResNet]:
     return theirs, ours
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+def test_a_seed_gives_torchvisions_network(name: str, seed: int) -> None:
+    """Bit for bit, and the generator is left where it would be; the same features as well."""
+    networks = []
+    for build in (
+        getattr(torchvision.models, name),
+        lambda: dilated_resnet(name, output_stride=32),
+    ):
+        torch.manual_seed(seed)
+        networks.append((build().eval(), torch.rand(1)))
+    (theirs, after), (ours, after_ours) = networks
+    expected = {n: w for n, w in theirs.state_dict().items() if not n.startswith("fc.")}
+    found = ours.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[n], w) for n, w in expected.items())
+    assert torch.equal(after_ours, after)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        x = theirs.layer1(theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images)))))
+        assert torch.equal(ours(images)[1], theirs.layer4(theirs.layer3(theirs.layer2(x))))
+
+
 @pytest.mark.parametrize(
     ("name", "stride"), [("resnet18", 8), ("resnet18", 16), ("resnet18", 32), ("resnet50", 8)]
 )

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from danet_lightning.checkpoints.kinds import SCHEME
 from danet_lightning.errors import RequestError, require_extra
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-SCHEME = "hf://"
 LARGEST_CONFIG = 2**24  # bytes; that of 150 classes has 20,000
 
 

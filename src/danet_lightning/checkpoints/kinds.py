@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 OURS = "danet_lightning"
+SCHEME = "hf://"  # of a network on the Hugging Face hub: hf://user/name
 
 
 class Kind(NamedTuple):

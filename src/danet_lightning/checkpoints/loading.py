@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from danet_lightning.checkpoints import hub_folder, onnx_file
 from danet_lightning.checkpoints.facts import checked
+from danet_lightning.checkpoints.kinds import SCHEME
 from danet_lightning.checkpoints.rebuilding import PROTOCOL, build, build_network
 from danet_lightning.errors import RequestError
 from danet_lightning.models.segmenter import EvaluationProtocol, Segmenter
@@ -20,6 +21,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
     Args:
         path: of a checkpoint file, or of what `export` wrote: a hub folder, a file *.onnx.
+            `hf://user/name` is fetched from the Hugging Face hub.
 
     Returns:
         Lightning's checkpoint, as dicts, lists, plain values and tensors;
@@ -31,7 +33,7 @@ def read(path: str | Path) -> dict[str, Any]:
             run code or take far more memory than it has bytes; or what it holds has other types
             or sizes than in every checkpoint of ours.
     """
-    path = Path(path)
+    path = hub_folder.fetch(path) if _is_on_hub(path) else Path(path)
     if path.is_dir():
         return checked(hub_folder.read(path), path)
     if not path.is_file():
@@ -54,6 +56,10 @@ def read(path: str | Path) -> dict[str, Any]:
     return checked(content, path)
 
 
+def _is_on_hub(path: str | Path) -> TypeGuard[str]:
+    return isinstance(path, str) and path.startswith(SCHEME)
+
+
 def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:
     """Rebuild the network of a checkpoint, ready to predict.
 
@@ -70,8 +76,6 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:
     Raises:
         RequestError: the file cannot be used; the message says why.
     """
-    if isinstance(path, str) and path.startswith(hub_folder.SCHEME):
-        path = hub_folder.fetch(path)
     return segmenter(read(path), trusted)
 
 

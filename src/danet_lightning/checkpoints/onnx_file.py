@@ -80,7 +80,8 @@ class OnnxNetwork(nn.Module):
         align_corners: how logits are resized where a protocol does it.
 
     Raises:
-        RequestError: onnxruntime cannot build it, or it has other inputs or outputs.
+        RequestError: onnxruntime cannot build it, or it has other inputs or outputs than what
+            `export` writes.
     """
 
     def __init__(
@@ -102,9 +103,10 @@ class OnnxNetwork(nn.Module):
             )
         except Exception as error:  # onnxruntime has ten kinds
             raise _not_running(error) from error
-        self.output = next(
-            (each.name for each in self.session.get_outputs() if each.name == LOGITS), CLASSES
-        )
+        outputs = {each.name: each for each in self.session.get_outputs()}
+        self.output = LOGITS if LOGITS in outputs else CLASSES
+        _require_images(self.session.get_inputs())
+        _require_answer(outputs.get(self.output), self.output, classes)
         self.classes = classes
         self.mean, self.std = (torch.tensor(each).view(3, 1, 1) for each in (mean, std))
         self.align_corners = align_corners
@@ -128,6 +130,8 @@ class OnnxNetwork(nn.Module):
         try:
             output = torch.from_numpy(self.session.run([self.output], {INPUT: array})[0])
         except Exception as error:
+            if "alloc" in str(error):
+                raise torch.OutOfMemoryError(str(error)) from error
             raise _not_running(error) from error
         size = (len(pixels), *pixels.shape[2:])
         is_right = output.shape == (size[0], self.classes, *size[1:])
@@ -146,6 +150,38 @@ class OnnxNetwork(nn.Module):
                 f"{output.dtype}, which are no {self.output} of {self.classes} classes."
             )
         return output
+
+
+def _require_images(inputs: Sequence[Any]) -> None:
+    """Require that a network takes what `run` gives it: bytes of RGB images of any size."""
+    found = [(each.name, each.type, each.shape) for each in inputs]
+    is_right = (
+        [each[:2] for each in found] == [(INPUT, "tensor(uint8)")]
+        and len(found[0][2]) == 4
+        and found[0][2][3] == 3
+        and not any(isinstance(length, int) for length in found[0][2][:3])
+    )
+    if not is_right:
+        raise _other_network("takes", found, f"{INPUT} (B, H, W, 3) in uint8, of any B, H and W")
+
+
+def _require_answer(output: Any, name: str, classes: int) -> None:
+    """Require that a network answers as `run` reads it: with classes or logits of each pixel."""
+    found = [(output.name, output.type, output.shape)] if output is not None else []
+    kind, rank = ("tensor(float)", 4) if name == LOGITS else ("tensor(uint8)", 3)
+    is_right = output is not None and output.type == kind and len(output.shape) == rank
+    if not is_right or (name == LOGITS and output.shape[1] != classes):
+        wanted = f"{LOGITS} (B, {classes}, H, W) in float32 or {CLASSES} (B, H, W) in uint8"
+        raise _other_network("answers with", found, wanted)
+
+
+def _other_network(verb: str, found: Sequence[Any], wanted: str) -> RequestError:
+    told = ", ".join(f"{name} {shape} {kind}" for name, kind, shape in found) or "nothing known"
+    shown = "".join(sign if sign.isprintable() else "?" for sign in told)[:300]
+    return RequestError(
+        f"ckpt_path: the network in this file {verb} {shown}, where danet export writes {wanted}. "
+        "Export it again."
+    )
 
 
 def network(content: Mapping[str, Any]) -> OnnxNetwork:

@@ -6,6 +6,7 @@ A checkpoint comes from anywhere. Hydra would call whatever it names.
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
+from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
@@ -91,6 +92,7 @@ def build(
             raise _refused(nested, f"{kind.name}.{key}", "where only a plain value can stand")
     if "pretrained" in arguments:
         arguments["pretrained"] = False  # the weights are in the file; nothing is read or fetched
+    _require_places(target, kind, arguments)
     for key, text in argument_problems(target, arguments).items():
         if key in typed:
             raise RequestError(f"{kind.name}.{key}: {text}")
@@ -99,6 +101,18 @@ def build(
         return target(**arguments, **parts)
     except Exception as error:
         raise _wrong(kind, f"{name} cannot be built: {_first_line(error)}") from error
+
+
+def _require_places(target: Callable[..., Any], kind: Kind, arguments: Mapping[str, Any]) -> None:
+    """Ask for what a data set cannot be built without, such as its root, which is not exported."""
+    needed = signature(target).parameters.values() if kind.name == "dataset" else ()
+    for it in needed:
+        is_named = it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY)
+        if is_named and it.default is it.empty and it.name not in arguments:
+            raise RequestError(
+                f"dataset.{it.name}: the network does not say where its images lie, as it was "
+                f"exported. Give dataset.{it.name}=..."
+            )
 
 
 def _find(name: Any, kind: Kind, trusted: Sequence[str]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from danet_lightning.checkpoints.kinds import SCHEME
 from danet_lightning.config.outputs import folder_to_fill, new_file, new_folder, new_onnx
 from danet_lightning.config.ranges import STATED, Node
 from danet_lightning.config.validation import find_target, node_problems
@@ -29,8 +30,10 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _existing_model(path: Path) -> Path:
-    return path if path.is_dir() else _existing(path)
+def _existing_model(name: str) -> str:
+    if not name.startswith(SCHEME) and not Path(name).is_dir():
+        _existing(Path(name))
+    return name
 
 
 def _auto_or_existing(path: Path) -> Path:
@@ -60,7 +63,7 @@ Recipe = dict[str, Any] | None  # what a data set brings along for training
 OpenNode = Annotated[Node, "options are added as they are named: a loss of a user takes others"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
-Model = Annotated[Path, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
+Model = Annotated[str, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
 Resumed = Annotated[Path, AfterValidator(_auto_or_existing)]
 Folder = Annotated[str, AfterValidator(folder_to_fill)]  # earlier results in it are replaced
 NewFile = Annotated[str, AfterValidator(new_file)]
@@ -292,9 +295,7 @@ def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, 
     used = {key: value for key, value in config.items() if hints.get(key) != Recipe}
     wrong |= {key: text for key, text in node_problems(used).items() if key not in stated}
     wrong |= {key: text for key, text in stated.items() if text}
-    return wrong | {
-        key: text for key, text in _rules(config, form) if text and key not in wrong
-    }
+    return wrong | {key: text for key, text in _rules(config, form) if text and key not in wrong}
 
 
 def _against_hint(key: str, hint: Any, value: Any) -> dict[str, str]:
@@ -331,8 +332,8 @@ def _rules(config: Mapping[str, Any], form: type[CommandConfig]) -> Iterator[tup
         yield "int8", "true: a hub folder has the weights as they are; int8 is of format=onnx"
     if form is ExportConfig and isinstance(output := config.get("output"), str):
         is_hub, int8 = config.get("format") == "hub", config.get("int8") is True
-        rule = new_folder if is_hub else partial(new_onnx, int8=int8)
-        yield "output", _wrong(Annotated[str, AfterValidator(rule)], output)
+        check = new_folder if is_hub else partial(new_onnx, int8=int8)
+        yield "output", _wrong(Annotated[str, AfterValidator(check)], output)
     if form is TrainConfig and isinstance(trainer, Mapping) and not _ends(trainer):
         yield (
             "trainer.max_epochs",

@@ -4,9 +4,13 @@ import errno
 import io
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import Any
+
+DRAWN = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # what moves a terminal's cursor, or colors
+BAR = re.compile(r"%\|.*\| .*\[.*\]|\d\w* \[\d+:\d+")  # tqdm's, drawn again and again
 
 
 class LastingFile(io.FileIO):
@@ -24,6 +28,36 @@ class LastingFile(io.FileIO):
                 with suppress(OSError):
                     os.write(2, f"stdout: {error.strerror}; what was printed is lost.\n".encode())
             return memoryview(data).nbytes
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard output or error, whose whole lines are written to the log file as well.
+
+    Attributes:
+        alone: The same output without that: for what is in the log already.
+    """
+
+    def __init__(self, file: Any, name: str, *options: Any, **more: Any) -> None:
+        super().__init__(file, *options, **more)
+        self.alone = io.TextIOWrapper(file, *options, **more)
+        self._name = name
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Write, and log what makes a line whole, as it stands there at its end."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            shown = DRAWN.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip()
+            if shown and not BAR.search(shown):
+                record = logging.LogRecord(self._name, logging.INFO, "", 0, shown, None, None)
+                for handler in _log_files():
+                    handler.handle(record)
+        return super().write(text)
+
+
+def _log_files() -> list[logging.FileHandler]:
+    handlers = logging.getLogger().handlers
+    return [each for each in handlers if isinstance(each, logging.FileHandler)]
 
 
 def protect_output() -> None:
@@ -44,12 +78,15 @@ def protect_output() -> None:
             stream.flush()
         encoding = stream.encoding if stream is not None else "utf-8"
         file = io.BufferedWriter(LastingFile(number, "w", closefd=False))
-        text = io.TextIOWrapper(file, encoding, "backslashreplace", line_buffering=True)
+        text = Terminal(file, name, encoding, "backslashreplace", line_buffering=True)
         setattr(sys, name, text)
 
 
 def protect_log() -> None:
-    """Write the log files in UTF-8, whatever the locale says."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler) and handler.stream:
+    """Write the log files in UTF-8, whatever the locale says, and nothing into them twice."""
+    for handler in _log_files():
+        if handler.stream:
             handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    for console in logging.getLogger().handlers:
+        if isinstance(console, logging.StreamHandler) and isinstance(console.stream, Terminal):
+            console.setStream(console.stream.alone)

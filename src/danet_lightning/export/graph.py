@@ -56,7 +56,7 @@ def onnx_model(
 
     Raises:
         RequestError: the network does something that has no ONNX operator or that depends on the
-            values in the images.
+            values in the images; or it takes some sizes only.
     """
     import onnx
 
@@ -81,12 +81,29 @@ def onnx_model(
             ) from error
     assert program is not None  # so it is with dynamo
     model = program.model_proto
+    _require_any_size(model, type(segmenter.net).__name__)
     _forget_sources(model)
     description = {**facts, "protocol": segmenter.protocol.describe()}
     onnx.helper.set_model_props(
         model, {key: json.dumps(value) for key, value in description.items()}
     )
     return model
+
+
+def _require_any_size(model: Any, network: str) -> None:
+    """Refuse a graph whose sizes torch has narrowed by itself to those that it could trace.
+
+    Raises:
+        RequestError: batch, height and width are not free of one another, and of any number.
+    """
+    lengths = model.graph.input[0].type.tensor_type.shape.dim[:3]
+    shown = [each.dim_param or str(each.dim_value) for each in lengths]
+    if len({*shown}) < 3 or not all(name.isidentifier() for name in shown):
+        raise RequestError(
+            f"ckpt_path: {network} cannot be exported for images of any size, but for "
+            f"{' x '.join(shown)} (batch, height, width) alone. Let it pad its features to what it "
+            "needs, or ship the network with format=hub."
+        )
 
 
 def _forget_sources(model: Any) -> None:

@@ -48,7 +48,8 @@ def write(
     report = measured({"": segmenter}, images) if images else None
     config = json.dumps(facts, indent=1, allow_nan=False) + "\n"
     files = {WEIGHTS: weights, CONFIG: config.encode()}
-    files["README.md"] = model_card(facts, report, sum(map(Tensor.numel, state.values()))).encode()
+    parameters = sum(each.numel() for each in segmenter.net.parameters())
+    files["README.md"] = model_card(facts, report, parameters).encode()
     for name, content in files.items():
         write_content(folder / name, content)
     if images:

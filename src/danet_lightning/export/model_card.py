@@ -1,5 +1,6 @@
 """The README.md of a hub folder: what the network is, how well it does, how to load it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,13 +49,13 @@ Commit of the code: {commit}. Versions: {versions}. Everything that the network 
 """
 
 
-def model_card(facts: Mapping[str, Any], report: Mapping[str, Any] | None, tensors: int) -> str:
+def model_card(facts: Mapping[str, Any], report: Mapping[str, Any] | None, parameters: int) -> str:
     """Write the card.
 
     Args:
         facts: of the network, see `checkpoints.metadata.portable`.
         report: what was measured, see `export.images.measured`; None: nothing.
-        tensors: how many numbers the network holds.
+        parameters: how many the network has, without what it only keeps, such as means.
     """
     config = facts["config"]
     dataset = _last(config["dataset"]["_target_"])
@@ -62,14 +63,14 @@ def model_card(facts: Mapping[str, Any], report: Mapping[str, Any] | None, tenso
     return CARD.format(
         network=_last(config["model"]["_target_"]),
         dataset=dataset,
-        dataset_tag=dataset.lower(),
-        parameters=tensors / 1e6,
+        dataset_tag=re.sub(r"\W", "", dataset.lower()),
+        parameters=parameters / 1e6,
         count=len(facts["classes"]),
         classes=", ".join(map(_plain, facts["classes"])),
         result=_result(report),
         data=_data(report, dataset),
-        commit=facts.get("git_commit") or "not known",
-        versions=", ".join(f"{name} {number}" for name, number in versions.items()) or "not known",
+        commit=_plain(facts.get("git_commit") or "not known"),
+        versions=_plain(", ".join(map(" ".join, versions.items())) or "not known"),
     )
 
 
@@ -98,9 +99,10 @@ def _data(report: Mapping[str, Any] | None, dataset: str) -> str:
 
 
 def _last(target: str) -> str:
-    return target.rpartition(".")[2]
+    return _plain(target.rpartition(".")[2])
 
 
 def _plain(text: Any) -> str:
-    """Return a text without the signs that Markdown and HTML would take for their own."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#" else sign for sign in str(text))
+    """Return a text without what Markdown, HTML or a terminal would take for their own."""
+    shown = (sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in str(text))
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#&" else sign for sign in "".join(shown))

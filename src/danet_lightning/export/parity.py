@@ -6,6 +6,7 @@ B: images, H, W: their size, K: classes.
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ LARGER = 256  # at least, for the larger size: far from what was traced
 REPEATS = 5  # of what is timed
 
 
+class _SizeError(RequestError):
+    """A network does not take images of a size."""
+
+
 def parity(
     segmenter: Segmenter, network: OnnxNetwork, size: tuple[int, int]
 ) -> list[dict[str, Any]]:
@@ -30,7 +35,8 @@ def parity(
     Args:
         segmenter: PyTorch's.
         network: The exported one.
-        size: Height and width of the example; the others are larger, odd, and a batch of two.
+        size: Height and width of the example; the others are larger, odd, an eighth of it (where
+            PyTorch's network takes that), and a batch of two.
 
     Returns:
         For each size `images` (B, H, W), the largest and the mean difference of the logits and the
@@ -40,8 +46,12 @@ def parity(
     height, width = size
     larger = (max(height * 3 // 2, LARGER), max(width * 3 // 2, LARGER))
     odd = (height * 2 // 3 | 1, width * 2 // 3 | 1)
+    small = (height // 8 | 1, width // 8 | 1)
     sizes = [(1, *size), (1, *larger), (1, *odd), (2, *size)]
-    return [_compared(segmenter, network, scenes(*each)) for each in sizes]
+    rows = [_compared(segmenter, network, scenes(*each)) for each in sizes]
+    with suppress(_SizeError):
+        rows.append(_compared(segmenter, network, scenes(1, *small)))
+    return rows
 
 
 @torch.inference_mode()
@@ -69,7 +79,7 @@ def logits(segmenter: Segmenter, pixels: Tensor) -> Tensor:
         )
     except RuntimeError as error:
         size = " x ".join(map(str, (len(pixels), *pixels.shape[2:])))
-        raise RequestError(
+        raise _SizeError(
             f"size: PyTorch's network cannot take {size} pixels: {str(error).splitlines()[0]}. "
             "Choose a larger size."
         ) from error

@@ -1,6 +1,6 @@
-"""Dilated ResNets on torchvision (arXiv 1809.02983, section 3.1).
+"""Dilated ResNets (arXiv 1809.02983, section 3.1).
 
-B: images, H, W: their size, C3, C4: channels of stages 3 and 4 (torchvision's layer3, layer4),
+B: images, H, W: their size, C3, C4: channels of stages 3 and 4 (layer3 and layer4),
 h, w: H and W over the output stride.
 """
 
@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from danet_lightning.errors import PASSING, checked
+from danet_lightning.models.resnet import ResNet
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
 Dilation = Annotated[int, Field(ge=1, le=256)]  # beyond it, it leaves every image
@@ -90,9 +91,7 @@ def dilated_resnet(
             "torchvision has no ImageNet weights for deep_stem=true; give pretrained the path of a "
             "file that has, or choose pretrained=false or deep_stem=false."
         )
-    import torchvision.models  # for 5 s: a network that is built without it does not wait
-
-    resnet = getattr(torchvision.models, name)(weights=None)
+    resnet: Any = ResNet(name)
     if deep_stem:
         _deepen_stem(resnet, stem_width)
     third, fourth = max(1, 16 // output_stride), 32 // output_stride  # dilations of stages 3 and 4
@@ -187,7 +186,7 @@ def imagenet_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _downloaded(name: str) -> dict[str, Tensor]:
-    import torchvision.models
+    import torchvision.models  # for 6 s
 
     # V1: what the paper's and torchvision's own segmentation networks start from
     weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1

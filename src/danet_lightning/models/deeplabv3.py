@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
 from torch import nn
-from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from danet_lightning.errors import checked
 from danet_lightning.models.backbone import Dilation
@@ -37,6 +36,8 @@ class DeepLabV3(ContextNetwork):
         rates: Rates = (12, 24, 36),
         **options: Any,
     ) -> None:
+        from torchvision.models.segmentation.deeplabv3 import ASPP  # for 6 s
+
         def context(inputs: int, channels: int) -> nn.Module:
             """(B, C4, h, w) -> (B, C, h, w)."""
             return nn.Sequential(

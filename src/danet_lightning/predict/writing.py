@@ -91,7 +91,7 @@ def predict_images(
         memory, or have too long a name; and how many of the others were turned and reduced.
 
     Raises:
-        RequestError: opacity out of range.
+        RequestError: opacity out of range; the network does not answer with classes.
         RunError: an output cannot be written.
     """
     if not 0 <= opacity <= 1:
@@ -100,22 +100,28 @@ def predict_images(
     table = np.arange(256, dtype=np.uint8)
     if ids is not None:
         table[: len(ids)] = ids
-    skipped, turned, reduced = [], 0, 0
+    skipped: list[str] = []
+    turned = reduced = 0
+
+    def skip(reason: str) -> None:
+        skipped.append(reason)
+        progress.write(f"skipped: {reason}", file=sys.stderr)
+
     with bar(jobs, desc="predict", unit="image") as progress:
         for job in progress:
-            has_room = _make_room(job)
             try:
-                if not has_room:
-                    raise ValueError(
-                        f"{job.image} has so long a name that its prediction cannot have it; "
-                        "rename the image"
-                    )
-                image = read_image(job.image, upright)  # (H, W, 3)
+                image = _read(job, upright)  # (H, W, 3)
                 seen = seen_size(image.shape[1], image.shape[0], max_side)
-                mask = _segment(segmenter, image, seen, job.image, device)  # (H, W)
             except ValueError as error:
-                skipped.append(str(error))
-                progress.write(f"skipped: {error}", file=sys.stderr)
+                skip(str(error))
+                continue
+            try:
+                mask = _segment(segmenter, image, seen)  # (H, W)
+            except torch.OutOfMemoryError:
+                skip(
+                    f"{job.image} of {image.shape[1]} x {image.shape[0]} pixels does not fit into "
+                    f"the memory of {device}; try a smaller max_side=..., or device=cpu"
+                )
                 continue
             _write_index(job, table[mask], segmenter.palette if palette else None)
             if job.overlay:
@@ -148,28 +154,29 @@ def write_classes(segmenter: Segmenter, output: str) -> None:
     write_atomically(expanded(output) / "classes.json", lambda file: file.write(text))
 
 
+def _read(job: Job, upright: bool) -> NDArray[np.uint8]:
+    """Return the image (H, W, 3) of a job whose outputs have a folder now.
+
+    Raises:
+        ValueError: It cannot be read, or its name is too long for a prediction.
+    """
+    if not _make_room(job):
+        raise ValueError(
+            f"{job.image} has so long a name that its prediction cannot have it; rename the image"
+        )
+    return read_image(job.image, upright)
+
+
 def _segment(
-    segmenter: Segmenter,
-    image: NDArray[np.uint8],
-    seen: tuple[int, int],
-    path: Path,
-    device: torch.device,
+    segmenter: Segmenter, image: NDArray[np.uint8], seen: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Return the classes (H, W) of an image that the network sees at another width and height."""
     height, width = image.shape[:2]
-    is_reduced = seen != (width, height)
-    if is_reduced:
-        image = np.asarray(cv2.resize(image, seen, interpolation=cv2.INTER_AREA), np.uint8)
-    try:
-        ids: NDArray[np.uint8] = segmenter.segment(image).to(torch.uint8).cpu().numpy()
-    except torch.OutOfMemoryError as error:
-        raise ValueError(
-            f"{path} of {width} x {height} pixels does not fit into the memory of {device}; "
-            "try a smaller max_side=..., or device=cpu"
-        ) from error
-    if is_reduced:
-        return np.asarray(cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
-    return ids
+    if seen == (width, height):
+        return segmenter.segment(image).to(torch.uint8).cpu().numpy()
+    image = np.asarray(cv2.resize(image, seen, interpolation=cv2.INTER_AREA), np.uint8)
+    ids: NDArray[np.uint8] = segmenter.segment(image).to(torch.uint8).cpu().numpy()
+    return np.asarray(cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def _write_index(job: Job, mask: NDArray[np.uint8], palette: Palette | None) -> None:
