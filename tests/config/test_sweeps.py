@@ -21,7 +21,9 @@ from PIL import Image
 from trainings import QUICK, TINY
 
 from danet_lightning.checkpoints.metadata import config_hash
+from danet_lightning.config import sweep as sweep_module
 from danet_lightning.config.commands import TrainConfig
+from danet_lightning.config.sweep import share_cores
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.processes import launching as processes
 
@@ -360,6 +362,30 @@ def test_a_bug_in_two_ranks_stops_no_other_point(folder: Path) -> None:
     assert "a bug in the loss" in (folder / "here" / "+loss.fails=True" / "train.log").read_text()
     assert not (folder / "here" / "+loss.fails=True" / "results.json").exists()
     assert (folder / "here" / "+loss.fails=False" / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "jobs", "given", "threads"),
+    [
+        ("LocalLauncher", 1, None, "2"),  # 3 points on 7 cores
+        ("LocalLauncher", 20, None, "1"),
+        ("LocalLauncher", 1, "5", "5"),
+        ("BasicLauncher", 1, None, None),
+        ("SlurmLauncher", 1, None, None),
+    ],
+)
+def test_points_side_by_side_share_the_cores(
+    launcher: str, jobs: int, given: str | None, threads: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    node = {"launcher": {"_target_": f"a.{launcher}"}, "sweeper": {"n_jobs": jobs}}
+    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(node))
+    monkeypatch.setattr(sweep_module, "cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    share_cores(3)
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
 @pytest.mark.slow

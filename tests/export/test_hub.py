@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import danet
 from PIL import Image
 
 from danet_lightning import load
@@ -93,11 +95,17 @@ def test_a_network_is_fetched_bit_by_bit(stub: type[Hub], checkpoint: Path) -> N
     assert fetched == {"config.json", "model.safetensors"}
 
 
+@pytest.mark.slow
 def test_predict_takes_a_network_from_the_hub(stub: type[Hub], hub: Path, tmp_path: Path) -> None:
+    """In a fresh interpreter: the address of the hub is read when its library is imported."""
     Image.fromarray(draw_scene(1, "test", 0, 40, 56)[0]).save(tmp_path / "a.png")
-    done = danet(
-        "predict", "ckpt_path=hf://me/net", "input=a.png", "output=out", "device=cpu",
-        "trusted=[small_net]", cwd=tmp_path, HF_ENDPOINT=stub.url, HF_HOME=str(tmp_path / "home"),
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "danet_lightning.predict", "ckpt_path=hf://me/net",
+            "input=a.png", "output=out", "device=cpu", "trusted=[small_net]",
+        ],
+        cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"HF_ENDPOINT": stub.url, "HF_HOME": str(tmp_path / "home")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     expected = load(hub, TRUSTED).segment(np.array(Image.open(tmp_path / "a.png")))

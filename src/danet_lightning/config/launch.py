@@ -34,7 +34,7 @@ from danet_lightning.config.overrides import (
     unknown_keys,
 )
 from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
-from danet_lightning.config.sweep import point, score, sweep
+from danet_lightning.config.sweep import point, score, share_cores, sweep
 from danet_lightning.config.terminal import protect_log, protect_output
 from danet_lightning.config.validation import restore_texts
 from danet_lightning.disk.writing import FULL, machine_errors, refusal
@@ -141,6 +141,7 @@ def _sweep(
         is_named = any(each.startswith(SWEEP_DIRS) for each in arguments)
         stays = [] if is_named else [f"sweep_dir={place}"]
         again = ["python", "-m", f"danet_lightning.{name}", *arguments, *stays]
+        share_cores(request.points)
         all_arguments = inserted(arguments, f"hydra.sweep.dir={place}", *request.settings)
         with command_line(all_arguments), sweep(folder, again, request.overrides):
             main()
@@ -208,12 +209,14 @@ class Request(NamedTuple):
             the points of a sweep and what it prints.
         folder: Of the run or the sweep, if this process is to make one.
         settings: Overrides of Hydra's part that a sweep has by default.
+        points: How many a sweep has.
     """
 
     overrides: list[str]
     config: DictConfig | None = None
     folder: Folder | None = None
     settings: Sequence[str] = ()
+    points: int = 0
 
 
 @contextmanager
@@ -264,11 +267,14 @@ def checked_request(
                     f"danet {name} --help lists them."
                 )
             if args.multirun:
+                count = 0
                 for job, swept in points(name, overrides):
                     _check_point(name, job, form, swept)
+                    count += 1
                 common = compose_common(name, overrides)
                 place = chosen_folder(common, "sweep")
-                yield Request(overrides, folder=place, settings=sweep_settings(overrides, common))
+                settings = sweep_settings(overrides, common)
+                yield Request(overrides, folder=place, settings=settings, points=count)
                 return
             config = _check_point(name, overrides, form, to_run=not args.cfg)
             if args.cfg:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from danet_lightning.config.explanation import explain
 from danet_lightning.config.overrides import fixed
+from danet_lightning.data.samples.cores import cores
 from danet_lightning.disk.writing import writing
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.runs import reading
@@ -21,6 +23,8 @@ from danet_lightning.runs.overview import table
 from danet_lightning.runs.reading import NOTE
 
 log = logging.getLogger(__name__)
+
+THREADS = "OMP_NUM_THREADS"
 
 
 class PointFailed(Exception):  # noqa: N818 - nothing to catch, but for the sweeper
@@ -92,6 +96,23 @@ def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Ite
         print(f"  {run_dir}  {swept}  {note['reason'].splitlines()[0]}", file=sys.stderr)
     print(again, file=sys.stderr)
     sys.exit(max(note["code"] for note in notes.values()))
+
+
+def share_cores(count: int) -> None:
+    """Give each point its share of the cores, where a launcher runs them side by side here.
+
+    One after the other, each has all of them, and under SLURM those of its own job.
+
+    Args:
+        count: of the points.
+    """
+    hydra: Any = HydraConfig.get()
+    launcher = str(hydra.launcher._target_).rpartition(".")[2]
+    if launcher in ("BasicLauncher", "SlurmLauncher") or THREADS in os.environ:
+        return
+    together = max(count, hydra.sweeper.get("n_jobs") or 1)  # of a sweeper that searches
+    os.environ[THREADS] = str(max(1, cores() // together))
+    print(f"{together} points side by side on {cores()} cores: {THREADS}={os.environ[THREADS]}")
 
 
 def _compare(folder: Path) -> None:
