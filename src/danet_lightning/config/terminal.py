@@ -52,6 +52,7 @@ class Terminal(io.TextIOWrapper):
                 record = logging.LogRecord(self._name, logging.INFO, "", 0, shown, None, None)
                 for handler in _log_files():
                     handler.handle(record)
+        self._line = self._line[self._line.rfind("\r", 0, -1) + 1 :]  # what is drawn over is gone
         return super().write(text)
 
 
