@@ -2,7 +2,9 @@
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import onnx as library
@@ -16,6 +18,7 @@ from danet_lightning import load
 from danet_lightning.checkpoints.metadata import portable
 from danet_lightning.config.building import DATASET, build_over
 from danet_lightning.errors import RequestError
+from danet_lightning.export import graph
 from danet_lightning.export.model_card import model_card
 from danet_lightning.export.parity import logits, scenes
 
@@ -61,6 +64,30 @@ def test_a_missing_extra_is_named(
     extra = {"onnx": "export", "hub": "hub"}[kind]
     with pytest.raises(RequestError, match=rf"pip install 'danet-lightning\[{extra}\]'"):
         load(path if kind == "onnx" else folder_with(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("package", "found", "told"),
+    [
+        ("torch", "2.6.0+cu124", r"format=onnx: torch 2\.9 or newer is needed, and 2\.6\.0\+cu124"),
+        ("onnxscript", "0.5.7", r"onnxscript 0\.7 or newer is needed"),
+        ("torch", "2.15.0", ""),
+    ],
+)
+def test_what_is_too_old_to_export_is_told(
+    package: str, found: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = {**graph.LEAST, package: found}
+    monkeypatch.setattr(graph, "version", installed.__getitem__)
+    with pytest.raises(RequestError, match=told) if told else nullcontext():
+        graph.require_exporter()
+
+
+def test_the_extra_asks_for_what_exports() -> None:
+    """pyproject.toml says the same, so that an installation brings it."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extra = project["project"]["optional-dependencies"]["export"]
+    assert {f"{package}>={least}" for package, least in graph.LEAST.items()} <= {*extra}
 
 
 def folder_with(folder: Path) -> Path:

@@ -8,17 +8,34 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from danet_lightning.checkpoints.onnx_file import CLASSES, INPUT, LOGITS
 from danet_lightning.errors import RequestError
 from danet_lightning.models.segmenter import Segmenter, normalize
 
 DYNAMIC = {0: "batch", 1: "height", 2: "width"}
+LEAST = {"torch": "2.9", "onnxscript": "0.7"}  # as the extra `export` says
 EXAMPLE = (2, 64, 96, 3)  # what is traced: of no size that is anybody's
+
+
+def require_exporter() -> None:
+    """Refuse versions that crash while they export, or that write no opset but 18.
+
+    Raises:
+        RequestError: PyTorch or onnxscript is too old.
+    """
+    for package, least in LEAST.items():
+        if TorchVersion(found := version(package)) < least:
+            raise RequestError(
+                f"format=onnx: {package} {least} or newer is needed, and {found} is installed: "
+                "pip install -U 'danet-lightning[export]'. Or ship the network with format=hub."
+            )
 
 
 class ImageGraph(nn.Module):

@@ -14,6 +14,7 @@ from danet_lightning.data.base import DataSet
 from danet_lightning.disk.names import expanded
 from danet_lightning.errors import RequestError, require_extra
 from danet_lightning.export import hub, onnx_files
+from danet_lightning.export.graph import require_exporter
 from danet_lightning.export.images import Images
 from danet_lightning.export.onnx_files import Options
 
@@ -30,6 +31,7 @@ def export(config: DictConfig, run_dir: Path) -> None:
         require_extra("hub", ["safetensors"], "format=hub")
     else:
         require_extra("export", [*MODULES, "onnxscript"], "format=onnx")
+        require_exporter()
     content = loading.read(config.ckpt_path)
     if "onnx" in content:
         raise RequestError(f"ckpt_path: {config.ckpt_path} is exported already; give a checkpoint.")
