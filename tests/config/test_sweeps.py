@@ -23,7 +23,7 @@ from trainings import QUICK, TINY
 from danet_lightning.checkpoints.metadata import config_hash
 from danet_lightning.config import sweep as sweep_module
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.sweep import share_cores
+from danet_lightning.config.sweep import share_cores, side_by_side
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.processes import launching as processes
 
@@ -379,12 +379,11 @@ def test_points_side_by_side_share_the_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     node = {"launcher": {"_target_": f"a.{launcher}"}, "sweeper": {"n_jobs": jobs}}
-    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(node))
     monkeypatch.setattr(sweep_module, "cores", lambda: 7)
     monkeypatch.setenv("OMP_NUM_THREADS", given or "")
     if given is None:
         monkeypatch.delenv("OMP_NUM_THREADS")
-    share_cores(3)
+    share_cores(side_by_side(3, OmegaConf.create(node)))
     assert os.environ.get("OMP_NUM_THREADS") == threads
 
 

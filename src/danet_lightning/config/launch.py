@@ -34,7 +34,7 @@ from danet_lightning.config.overrides import (
     unknown_keys,
 )
 from danet_lightning.config.run_folder import Folder, chosen_folder, occupied
-from danet_lightning.config.sweep import point, score, share_cores, sweep
+from danet_lightning.config.sweep import point, score, share_cores, side_by_side, sweep
 from danet_lightning.config.terminal import protect_log, protect_output
 from danet_lightning.config.validation import restore_texts
 from danet_lightning.disk.writing import FULL, machine_errors, refusal
@@ -141,7 +141,7 @@ def _sweep(
         is_named = any(each.startswith(SWEEP_DIRS) for each in arguments)
         stays = [] if is_named else [f"sweep_dir={place}"]
         again = ["python", "-m", f"danet_lightning.{name}", *arguments, *stays]
-        share_cores(request.points)
+        share_cores(request.together)
         all_arguments = inserted(arguments, f"hydra.sweep.dir={place}", *request.settings)
         with command_line(all_arguments), sweep(folder, again, request.overrides):
             main()
@@ -209,14 +209,14 @@ class Request(NamedTuple):
             the points of a sweep and what it prints.
         folder: Of the run or the sweep, if this process is to make one.
         settings: Overrides of Hydra's part that a sweep has by default.
-        points: How many a sweep has.
+        together: How many points of a sweep run at the same time on this machine.
     """
 
     overrides: list[str]
     config: DictConfig | None = None
     folder: Folder | None = None
     settings: Sequence[str] = ()
-    points: int = 0
+    together: int = 1
 
 
 @contextmanager
@@ -274,7 +274,8 @@ def checked_request(
                 common = compose_common(name, overrides)
                 place = chosen_folder(common, "sweep")
                 settings = sweep_settings(overrides, common)
-                yield Request(overrides, folder=place, settings=settings, points=count)
+                together = side_by_side(count, common.hydra)
+                yield Request(overrides, folder=place, settings=settings, together=together)
                 return
             config = _check_point(name, overrides, form, to_run=not args.cfg)
             if args.cfg:

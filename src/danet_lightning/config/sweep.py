@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
 from danet_lightning.config.explanation import explain
 from danet_lightning.config.overrides import fixed
@@ -98,21 +99,26 @@ def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Ite
     sys.exit(max(note["code"] for note in notes.values()))
 
 
-def share_cores(count: int) -> None:
-    """Give each point its share of the cores, where a launcher runs them side by side here.
+def side_by_side(count: int, hydra: DictConfig) -> int:
+    """Tell how many points a launcher runs at the same time on this machine.
 
-    One after the other, each has all of them, and under SLURM those of its own job.
+    By default they follow one another, and under SLURM each has the cores of its own job.
 
     Args:
         count: of the points.
+        hydra: Hydra's part of the configuration that they have in common.
     """
-    hydra: Any = HydraConfig.get()
     launcher = str(hydra.launcher._target_).rpartition(".")[2]
-    if launcher in ("BasicLauncher", "SlurmLauncher") or THREADS in os.environ:
-        return
-    together = max(count, hydra.sweeper.get("n_jobs") or 1)  # of a sweeper that searches
-    os.environ[THREADS] = str(max(1, cores() // together))
-    print(f"{together} points side by side on {cores()} cores: {THREADS}={os.environ[THREADS]}")
+    if launcher in ("BasicLauncher", "SlurmLauncher"):
+        return 1
+    return max(count, hydra.sweeper.get("n_jobs") or 1)  # of a sweeper that searches
+
+
+def share_cores(together: int) -> None:
+    """Give each of the points that run at the same time its share of the cores, if none is set."""
+    if together > 1 and THREADS not in os.environ:
+        os.environ[THREADS] = str(max(1, cores() // together))
+        print(f"{together} points side by side on {cores()} cores: {THREADS}={os.environ[THREADS]}")
 
 
 def _compare(folder: Path) -> None:
