@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import danet, start
+from commands import danet, start, start_module
 from PIL import Image
 from processes import devices, succeed
 from trainings import TINY, TRUSTED, matrix_of
@@ -275,8 +275,9 @@ def test_what_the_workspace_shows_is_logged(trained):
 
 
 def inspect(offline: Path) -> str:
-    tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(offline)]
-    result = subprocess.run(tool, capture_output=True, text=True, timeout=120)
+    arguments = ["leet", "inspect", "--json", str(offline)]
+    with start_module("wandb", *arguments, cwd=offline) as tool:
+        result = tool.wait()
     assert result.returncode == 0, result.stderr
     return result.stdout
 
