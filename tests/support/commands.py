@@ -29,6 +29,7 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["preloaded"])
 ADDRESS = "DANET_FORKSERVER"
 PYTHON = "DANET_PYTHON"  # what the commands have as sys.executable
+UNFORKED = ("submitit.local._local",)  # whose process id is the job's
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -205,11 +206,11 @@ def run_in_a_fork(python: list[str]) -> None:
     once; one to this process is handed on, and this process ends as it does.
     """
     arguments = [each for each in python if each != "-u"]
-    if arguments[:1] != ["-m"] or arguments[1] == "submitit.local._local":  # its number is the job's
+    if arguments[:1] != ["-m"] or arguments[1] in UNFORKED:
         os.execv(sys.executable, [sys.executable, *python])
     outputs = [Path(f"/proc/{os.getpid()}/fd/{number}") for number in (1, 2)]
-    settings = (os.getcwd(), dict(os.environ), outputs, os.getpgid(0))
-    process = SERVER.Process(target=_run_while_wanted, args=(arguments[1], arguments[2:], *settings))
+    request = (arguments[1], arguments[2:], str(Path.cwd()), dict(os.environ), outputs)
+    process = SERVER.Process(target=_run_while_wanted, args=(*request, os.getpgid(0)))
     with suppress(PermissionError):  # it leads a session
         os.setpgid(0, 0)
     process.start()

@@ -4,6 +4,7 @@
 
 import gc
 
+import matplotlib.backends.backend_agg
 import matplotlib.pyplot
 import pytest  # the main module, at which every child looks
 import torch._dynamo  # imported by the first optimizer
