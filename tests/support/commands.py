@@ -158,16 +158,24 @@ def _run(
     warnings.filterwarnings("error", category=UserWarning, append=True)
     sys.argv = ["-m", *arguments]
     sys.executable = environment[PYTHON]
-    if "OMP_NUM_THREADS" in environment:
-        import torch
-
-        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    _read_as_at_import(environment)
     code = _exit_code(module)
     threading._shutdown()  # what ends an interpreter, and not a forked child
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _read_as_at_import(environment: dict[str, str]) -> None:
+    """Let the variables count which torch and Lightning read when they are imported."""
+    import torch
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if "OMP_NUM_THREADS" in environment:
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    rank_zero_only.rank = int(next(filter(None, map(environment.get, ranks)), 0))
 
 
 def _renew_temporary_folders() -> None:
