@@ -1,3 +1,4 @@
+import gc
 import os
 import random
 from pathlib import Path
@@ -14,6 +15,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let the workers share the server from which commands are forked: it imports for 10 s."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         import commands  # noqa: F401
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from all that is imported by now: looking at it takes 0.4 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

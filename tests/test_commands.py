@@ -13,7 +13,7 @@ import os, sys, time, warnings
 from danet_lightning.data.scenes import Scenes
 class Mine(Scenes):
     def pairs(self, split):
-        exec(os.environ["DO"])
+        exec(os.environ["DO"], globals())
         sys.exit(0)
 """
 
@@ -80,3 +80,42 @@ def test_a_signal_and_a_time_limit(check: list[str], tmp_path: Path) -> None:
         assert running.wait(timeout=30).returncode == 130
     with pytest.raises(subprocess.TimeoutExpired):
         danet(*check, cwd=tmp_path, timeout=3, DO=deed)
+
+
+def test_what_a_command_starts_itself_is_a_process_of_its_own(
+    check: list[str], tmp_path: Path
+) -> None:
+    """Its end is told, a signal reaches it, and none outlives the process that stands for it."""
+    (tmp_path / "other.py").write_text(
+        "import os, signal, sys, time\n"
+        "print(__name__, sys.argv[1], os.getpid(), os.getpgid(0), flush=True)\n"
+        "if sys.argv[1] == 'ends': sys.exit(7)\n"
+        "if sys.argv[1] == 'dies': os.kill(os.getpid(), 9)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
+        "open(sys.argv[1], 'w').close()\n"
+        "time.sleep(60)\n"
+    )
+    deed = (
+        "import signal, subprocess\n"
+        "def begin(what): return subprocess.Popen([sys.executable, '-u', '-m', 'other', what])\n"
+        "print([begin(what).wait() for what in ('ends', 'dies')], os.getpgid(0))\n"
+        "for what, number in (('told', signal.SIGTERM), ('killed', signal.SIGKILL)):\n"
+        "    other = begin(what)\n"
+        "    while not os.path.exists(what): time.sleep(0.01)\n"
+        "    other.send_signal(number)\n"
+        "    print(other.wait(), flush=True)\n"
+        "print(subprocess.run([sys.executable, '-c', 'print(3 + 4)']).returncode)\n"
+    )
+    done = danet(*check, cwd=tmp_path, DO=deed, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    others = {words[1]: words for words in lines if words[0] == "__main__"}
+    assert [others[what][0] for what in ("ends", "dies", "told", "killed")] == ["__main__"] * 4
+    rest = [words for words in lines if words[0] != "__main__"]
+    assert rest[0][:2] == ["[7,", "-9]"]
+    assert len({rest[0][2], *(words[3] for words in others.values())}) == 1  # one process group
+    assert rest[1:] == [["9"], ["-9"], ["7"], ["0"]]
+    until = time.monotonic() + 30
+    while Path("/proc", others["killed"][2], "exe").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not Path("/proc", others["killed"][2], "exe").exists()

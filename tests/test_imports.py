@@ -14,7 +14,15 @@ sys.argv = ["check", *sys.argv[1:]]
 runpy.run_module("danet_lightning.check", run_name="__main__", alter_sys=True)
 """
 PREDICT = """
+import sys
 from danet_lightning import load
+net = load(sys.argv[1], ["small_net"])
+assert not net.training and len(net.classes) == len(net.palette)
+import torch
+out = net(torch.zeros(1, 3, 33, 47, dtype=torch.uint8))
+assert out["channel"].shape == (1, 11, 33, 47)
+framework = {"hydra", "omegaconf"} & set(sys.modules)
+assert not framework, framework
 import danet_lightning.predict.__main__, danet_lightning.predict.run
 from danet_lightning.evaluate.protocols import MultiView
 from danet_lightning.models import DANet, dilated_resnet
@@ -48,7 +56,8 @@ def test_check_needs_no_torch(tmp_path: Path, dataset: str) -> None:
 
 
 @pytest.mark.slow
-def test_predict_and_load_need_no_lightning(tmp_path: Path) -> None:
-    packages = loaded(PREDICT, cwd=tmp_path)
+def test_predict_and_load_need_no_lightning(undisturbed: Path, tmp_path: Path) -> None:
+    """And `load`, which gives a network that works, no Hydra either."""
+    packages = loaded(PREDICT, str(undisturbed / "best.ckpt"), cwd=tmp_path)
     assert not packages & {*HEAVY, "matplotlib", "sympy", "torchvision"}
     assert "torch" in packages

@@ -50,27 +50,26 @@ def test_full_disk_is_told_and_leaves_the_old_file(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-@pytest.mark.parametrize(
-    "file",
-    [
-        *("config.yaml.part", "metrics.csv.part", "predictions.png.part", "curves.png.part"),
-        *("last.ckpt.part", "best.ckpt.part", "results.json.part", "confusion.png.part"),
-        *(".hydra/config.yaml", ".hydra/resolved.yaml"),
-    ],
-)
-def test_each_file_of_a_training_says_that_the_disk_is_full(tmp_path, file):
-    """And what the disk has by then stays; the same command goes on from it."""
-    path = tmp_path / "run" / file
-    path.parent.mkdir(parents=True)
-    path.symlink_to("/dev/full")
-    failed = danet("train", *PICTURES, "run_dir=run", cwd=tmp_path)
-    assert failed.returncode == 1, failed.stderr
-    told = [line for line in failed.stderr.splitlines() if "No space left on device" in line]
-    assert len(told) == 1, failed.stderr
-    assert file.removesuffix(".part").removeprefix(".hydra/") in told[0] or "A file of" in told[0]
-    assert "Make room" in told[0]
-    assert "Traceback" not in failed.stderr
-    path.unlink(missing_ok=True)
+def test_each_file_of_a_training_says_that_the_disk_is_full(tmp_path):
+    """And what the disk has by then stays; the same command goes on from it, to the next one."""
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    for file in (
+        *(".hydra/config.yaml", ".hydra/resolved.yaml", "config.yaml.part", "metrics.csv.part"),
+        *("last.ckpt.part", "best.ckpt.part", "predictions.png.part", "curves.png.part"),
+        *("confusion.png.part", "results.json.part"),
+    ):
+        path = tmp_path / "run" / file
+        path.unlink(missing_ok=True)
+        path.symlink_to("/dev/full")
+        failed = danet("train", *PICTURES, "run_dir=run", cwd=tmp_path)
+        assert failed.returncode == 1, f"{file}: {failed.stderr}"
+        told = [line for line in failed.stderr.splitlines() if "No space left on device" in line]
+        assert len(told) == 1, f"{file}: {failed.stderr}"
+        name = file.removesuffix(".part").removeprefix(".hydra/")
+        assert name in told[0] or "A file of" in told[0]
+        assert "Make room" in told[0]
+        assert "Traceback" not in failed.stderr
+        path.unlink(missing_ok=True)
     assert danet("train", *PICTURES, "run_dir=run", cwd=tmp_path).returncode == 0
 
 

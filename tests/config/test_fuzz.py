@@ -23,7 +23,7 @@ from danet_lightning.errors import RequestError
 
 DRAWN = 300
 AT_ONCE = 2
-TRAINS = 10  # seconds after which a run that trains has shown what it can
+TRAINS = 5  # seconds after which a run that trains has shown what it can
 PATIENCE = 60  # seconds after which a run that does not train hangs
 
 # In a file, so that a command line has one override that can be wrong.

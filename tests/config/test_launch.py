@@ -19,6 +19,7 @@ from typing import Any
 
 import hydra
 import pytest
+from commands import start_module
 from holding import hold, other
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -617,7 +618,8 @@ def test_a_typo_on_the_command_line(command: list[str], show: list[str], tmp_pat
 def test_a_command_runs_as_the_main_module(tmp_path: Path) -> None:
     """Lightning starts its other processes as `python -m` of the main module's name, with argv."""
     (tmp_path / "stub.py").write_text(STUB)
-    done = run("stub.py", "train", "run_dir=here", cwd=tmp_path)
+    with start_module("stub", "train", "run_dir=here", cwd=tmp_path) as running:
+        done = running.wait()
     arguments = ["--config-path", f"{tmp_path}/here/.hydra", "--config-name", "resolved"]
     assert done.stdout.splitlines() == [
         "fit in here",  # the console has no time stamp
@@ -635,7 +637,7 @@ def test_conf_inside_the_package(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code = (
         "from danet_lightning.config import commands, launch\nprint(launch.conf_dir())\n"
-        "with launch.checked_request('train', commands.TrainConfig, ['dataset=camvid']): pass"
+        "with launch.checked_request('check', commands.CheckConfig, ['dataset=camvid']): pass"
     )
     done = run("-c", code, cwd=tmp_path / "empty", PYTHONPATH=str(tmp_path))
     assert done.stdout == f"{tmp_path}/danet_lightning/conf\n", done.stderr

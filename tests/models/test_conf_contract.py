@@ -71,10 +71,11 @@ def broken_rules(net: Any, twin: Any) -> Iterator[str]:
                 yield "logits have the size of the input, whatever it is"
             if not torch.allclose(net.predict_logits(images), outputs["fused"], atol=1e-5):
                 yield "predict_logits is fused"
-            if any(not torch.equal(net(images)[name], outputs[name]) for name in outputs):
-                yield "evaluation is a function of the image"
+        again = net(images)
+        if any(not torch.equal(again[name], outputs[name]) for name in outputs):
+            yield "evaluation is a function of the image"
         twin.load_state_dict(net.state_dict())
-        if not torch.equal(twin.eval()(images)["fused"], net(images)["fused"]):
+        if not torch.equal(twin.eval()(images)["fused"], outputs["fused"]):
             yield "the state dict is the whole network"
     yield from _idle(net.train(), pictures[0])
 

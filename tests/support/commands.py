@@ -3,13 +3,15 @@
 A process that has imported everything heavy is forked for each command (multiprocessing's
 forkserver), and the fork runs `python -m danet_lightning.<verb>` to its end. A variable that is
 read when Python starts or a module is imported (PYTHONHASHSEED, MPLBACKEND) is the test process's.
-What a command starts itself, as Lightning does with the other ranks, are real processes.
+What a command starts with `sys.executable -m`, as Lightning does with the other ranks, submitit
+with its jobs and torchrun with its workers, is a process that has one forked in its place.
 """
 
 import atexit
 import multiprocessing
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,11 +25,12 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["preloaded"])
 ADDRESS = "DANET_FORKSERVER"
+PYTHON = "DANET_PYTHON"  # what the commands have as sys.executable
+UNFORKED = ("submitit.local._local",)  # whose process id is the job's
+FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def find_server() -> None:
@@ -38,10 +41,18 @@ def find_server() -> None:
         server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)  # it is kept by the other
         server.ensure_running = lambda: None
         return
+    import pytest
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         server.ensure_running()
     os.environ[ADDRESS] = server._forkserver_address
+    find_server.folder = tempfile.TemporaryDirectory(prefix="danet-python-")  # until the end
+    python = Path(find_server.folder.name, "python")
+    words = [sys.executable, str(Path(__file__).with_name("forked_python.py"))]
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    python.chmod(0o755)
+    os.environ[PYTHON] = str(python)
 
 
 if not hasattr(multiprocessing.current_process(), "_inheriting"):  # a child that imports this file
@@ -51,8 +62,9 @@ if not hasattr(multiprocessing.current_process(), "_inheriting"):  # a child tha
 class Running:
     """A command that runs; the leader of its process group, so `os.killpg` is Ctrl-C's reach."""
 
-    def __init__(self, verb: str, *arguments: str, cwd: Path, environment: dict[str, str]) -> None:
-        module = f"danet_lightning.{verb}"
+    def __init__(
+        self, module: str, *arguments: str, cwd: Path, environment: dict[str, str]
+    ) -> None:
         self.arguments = [sys.executable, "-m", module, *arguments]
         self.folder = tempfile.TemporaryDirectory(prefix="danet-command-")
         outputs = [Path(self.folder.name, name) for name in ("stdout", "stderr")]
@@ -109,9 +121,14 @@ def danet(
 
 def start(verb: str, *arguments: str, cwd: Path, **environment: str) -> Running:
     """Start a command; use it in a `with`, so that no failing test leaves it running."""
+    return start_module(f"danet_lightning.{verb}", *arguments, cwd=cwd, **environment)
+
+
+def start_module(module: str, *arguments: str, cwd: Path, **environment: str) -> Running:
+    """Start any `python -m module`, as `start` does with our commands."""
     # W&B leaves the address of a service that a test has used in this process, and that has ended
     inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
-    return Running(verb, *arguments, cwd=cwd, environment={**inherited, **environment})
+    return Running(module, *arguments, cwd=cwd, environment={**inherited, **environment})
 
 
 def _run(
@@ -120,9 +137,11 @@ def _run(
     cwd: str,
     environment: dict[str, str],
     outputs: list[Path],
+    group: int = 0,
 ) -> None:
-    """In the forked process: become what `python -m <module>` would be."""
-    os.setpgid(0, 0)
+    """In the forked process: become what `python -m <module>` would be, in a process group."""
+    with suppress(PermissionError):  # a group of another session
+        os.setpgid(0, group)
     for number, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     os.chdir(cwd)
@@ -138,16 +157,25 @@ def _run(
     # after what the imported modules ignore, as if it had been there before them
     warnings.filterwarnings("error", category=UserWarning, append=True)
     sys.argv = ["-m", *arguments]
-    if "OMP_NUM_THREADS" in environment:
-        import torch
-
-        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    sys.executable = environment[PYTHON]
+    _read_as_at_import(environment)
     code = _exit_code(module)
     threading._shutdown()  # what ends an interpreter, and not a forked child
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _read_as_at_import(environment: dict[str, str]) -> None:
+    """Let the variables count which torch and Lightning read when they are imported."""
+    import torch
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if "OMP_NUM_THREADS" in environment:
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    rank_zero_only.rank = int(next(filter(None, map(environment.get, ranks)), 0))
 
 
 def _renew_temporary_folders() -> None:
@@ -177,3 +205,39 @@ def _exit_code(module: str) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def run_in_a_fork(python: list[str]) -> None:
+    """Be what a command starts with `sys.executable`: a fork of the server runs the module.
+
+    It is in the process group that this process leaves, so that each signal to the group comes
+    once; one to this process is handed on, and this process ends as it does.
+    """
+    arguments = [each for each in python if each != "-u"]
+    if arguments[:1] != ["-m"] or arguments[1] in UNFORKED:
+        os.execv(sys.executable, [sys.executable, *python])
+    outputs = [Path(f"/proc/{os.getpid()}/fd/{number}") for number in (1, 2)]
+    request = (arguments[1], arguments[2:], str(Path.cwd()), dict(os.environ), outputs)
+    process = SERVER.Process(target=_run_while_wanted, args=(*request, os.getpgid(0)))
+    with suppress(PermissionError):  # it leads a session
+        os.setpgid(0, 0)
+    process.start()
+    for number in FORWARDED:
+        signal.signal(number, lambda number, _: os.kill(process.pid, number))
+    process.join()
+    if process.exitcode < 0:
+        with suppress(OSError):  # of SIGKILL
+            signal.signal(-process.exitcode, signal.SIG_DFL)
+        os.kill(os.getpid(), -process.exitcode)
+    os._exit(process.exitcode)
+
+
+def _run_while_wanted(*arguments: object) -> None:
+    """In the forked process: as `_run`, until the process that has asked for it is killed."""
+
+    def end() -> None:
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end, daemon=True).start()
+    _run(*arguments)

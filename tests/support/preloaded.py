@@ -2,6 +2,9 @@
 
 # ruff: noqa: F401
 
+import gc
+
+import matplotlib.backends.backend_agg
 import matplotlib.pyplot
 import pytest  # the main module, at which every child looks
 import torch._dynamo  # imported by the first optimizer
@@ -20,3 +23,5 @@ import danet_lightning.train.wandb_logger
 from danet_lightning.config.commands import TrainConfig
 
 check_command_line("train", TrainConfig, ["trainer=cpu"])  # Hydra's parser, the signatures
+gc.collect()
+gc.freeze()  # a look at a million objects that stay takes a child longer than its own work

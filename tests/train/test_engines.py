@@ -1,16 +1,13 @@
 """What starts the processes of a run: torchrun, SLURM, FSDP; and what is refused beside them."""
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
 import torch
-from commands import danet
+from commands import danet, start_module
 from hydra.core.hydra_config import HydraConfig
 from launching import check_command_line
 from lightning import Trainer
@@ -208,15 +205,13 @@ def test_torchrun_survives_a_killed_rank_and_ends_exact(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3",
-        f"--master-port={port}", "-m", "danet_lightning.train", *PAIR, EVERY_STEP,
-        *killed_at("start5"), "run_dir=killed",
+    arguments = [
+        "--nproc-per-node=2", "--max-restarts=3", f"--master-port={port}",
+        "-m", "danet_lightning.train", *PAIR, EVERY_STEP, *killed_at("start5"), "run_dir=killed",
     ]  # fmt: skip
-    environment = {**os.environ, "LOGLEVEL": "INFO"}  # torchrun's own
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
+    environment = {"LOGLEVEL": "INFO"}  # torchrun's own
+    with start_module("torch.distributed.run", *arguments, cwd=tmp_path, **environment) as torchrun:
+        done = torchrun.wait()
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("will restart worker group") == 1
     succeed(2, "train", *PAIR, "run_dir=whole", cwd=tmp_path)

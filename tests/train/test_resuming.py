@@ -4,14 +4,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from commands import danet
+from commands import danet, start_module
 from comparison import differences
 from loaded import loaded
 from PIL import Image
@@ -151,8 +149,9 @@ def test_wandb_run_goes_on(tmp_path):
     assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1
     steps = []
     for folder in folders:
-        tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-        shown = subprocess.run(tool, capture_output=True, text=True, timeout=120, check=True)
+        arguments = ["leet", "inspect", "--json", str(folder)]
+        with start_module("wandb", *arguments, cwd=tmp_path) as tool:
+            shown = tool.wait()
         records = map(json.loads, shown.stdout.splitlines())
         steps += [r["history"]["step"]["num"] for r in records if r["type"] == "history"]
     assert steps == list(range(12))  # 8 steps, 2 validations, 2 pictures

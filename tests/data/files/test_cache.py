@@ -106,7 +106,7 @@ def test_sizes_may_differ(tmp_path: Path, seed: int) -> None:
             assert not other.flags.writeable
 
 
-@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
 def test_workers_of_either_kind_open_it_themselves(start: str, root: Path, seed: int) -> None:
     source = source_of(root)
     kept = cached(source, "train", [root / "cache"])

@@ -44,7 +44,7 @@ def equal(first: list[dict], second: list[dict]) -> bool:
 
 @pytest.mark.parametrize(
     ("workers", "method"),
-    [(2, None), (4, None), pytest.param(1, "spawn", marks=pytest.mark.slow)],
+    [(2, None), (4, None), (1, "forkserver")],
 )
 def test_samples_do_not_depend_on_the_workers(workers, method):
     assert equal(epoch_of(0, 1), epoch_of(workers, 1, method))
