@@ -90,6 +90,25 @@ def test_each_family_that_is_named_keeps_the_output_stride(family: str) -> None:
     assert stage3.shape[2:] == stage4.shape[2:] == (8, 5)
 
 
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "convnext_atto", "resnet18"])
+def test_three_stages_are_the_beginning_of_four(name: str, seed: int) -> None:
+    torch.manual_seed(seed)
+    whole, part = TimmBackbone(name), TimmBackbone(name, stages=3)
+    weights = whole.state_dict()
+    part.load_state_dict({key: weights[key] for key in part.state_dict()})
+    images = torch.randn(2, 3, 40, 48)
+    stage3, last = part.eval()(images)
+    assert torch.equal(stage3, whole.eval()(images)[0])
+    assert torch.equal(stage3, last)
+    last.sum().backward()
+    assert [key for key, weight in part.named_parameters() if weight.grad is None] == []
+
+
+def test_a_last_stage_that_cannot_be_left_out_is_told() -> None:
+    with pytest.raises(RequestError, match=r"backbone\.stages=3: .* xception41 cannot"):
+        TimmBackbone("xception41", stages=3)
+
+
 def test_dilation_computes_the_undilated_features_and_more(seed: int) -> None:
     """At every fourth position, a dilated network has the features of timm's own."""
     torch.manual_seed(seed)

@@ -44,6 +44,7 @@ class TimmBackbone(nn.Module):
             their own, which are not always the code's.
         output_stride: H / h.
         multi_grid: None; a data set's recipe may set one, which is for the ResNets alone.
+        stages: 3 leaves the last stage out, and the features before it are returned in its place.
 
     Attributes:
         channels: (C3, C4).
@@ -64,16 +65,18 @@ class TimmBackbone(nn.Module):
         pretrained: Annotated[bool | str | Path, PASSING] = False,
         output_stride: Literal[8, 16, 32] = 8,
         multi_grid: Annotated[Any, AfterValidator(_no_multi_grid)] = None,
+        stages: Literal[3, 4] = 4,
     ) -> None:
         super().__init__()
         self.smallest = output_stride
-        self.features: Any = _features(name, output_stride)
-        self.channels: tuple[int, ...] = tuple(self.features.feature_info.channels())
+        self.features: Any = _features(name, output_stride, stages)
+        channels = self.features.feature_info.channels()
+        self.channels: tuple[int, int] = channels[0], channels[-1]
         known = self.features.pretrained_cfg
         self.mean = tuple(255 * value for value in known["mean"])
         self.std = tuple(255 * value for value in known["std"])
         if pretrained is True:
-            self.features = _downloaded(name, output_stride)
+            self.features = _downloaded(name, output_stride, stages)
         elif pretrained is not False:
             _fill(self.features, name, Path(pretrained))
 
@@ -81,12 +84,12 @@ class TimmBackbone(nn.Module):
         """(B, 3, H, W) -> the last two stages, (B, C3, h, w) and (B, C4, h, w)."""
         height, width = images.shape[2:]
         missing = (0, max(0, self.smallest - width), 0, max(0, self.smallest - height))
-        stage3, stage4 = self.features(F.pad(images, missing) if any(missing) else images)
-        return stage3, stage4
+        features = self.features(F.pad(images, missing) if any(missing) else images)
+        return features[0], features[-1]
 
 
-def _features(name: str, output_stride: int, pretrained: bool = False) -> Any:
-    """Build timm's network without what follows its last stage."""
+def _features(name: str, output_stride: int, stages: int, pretrained: bool = False) -> Any:
+    """Build timm's network without what follows its last stage, or the one before."""
     try:
         import timm
     except ImportError as error:
@@ -98,7 +101,7 @@ def _features(name: str, output_stride: int, pretrained: bool = False) -> Any:
         raise RequestError(f"backbone.name: {name}: timm has no such network{nearest(name, known)}")
     options: dict[str, Any] = {
         "features_only": True,
-        "out_indices": (-2, -1),
+        "out_indices": (-2, -1) if stages == 4 else (-2,),
         "output_stride": output_stride,
     }
     try:
@@ -108,17 +111,30 @@ def _features(name: str, output_stride: int, pretrained: bool = False) -> Any:
         strides = []
     except RuntimeError as error:  # a wrong tag, or no weights
         raise RequestError(f"backbone.name: {name}: {error}") from error
-    if strides != [min(16, output_stride), output_stride]:
+    if strides != [min(16, output_stride), output_stride][: stages - 2]:
         raise RequestError(
             f"backbone.name: {name} does not keep its last two stages at output_stride="
             f"{output_stride}. Choose one that does, of timm's {', '.join(FAMILIES)}."
         )
+    if stages == 3:
+        _drop_last_stage(net, name)
     return net
 
 
-def _downloaded(name: str, output_stride: int) -> Any:
+def _drop_last_stage(net: Any, name: str) -> None:
+    """Remove the blocks behind the features asked for, where timm keeps them."""
+    container, *block = net.feature_info.module_name()[-1].split(".")
+    if len(block) > 1:  # the features are taken inside a block, whose rest would learn nothing
+        raise RequestError(
+            f"backbone.stages=3: the last stage of {name} cannot be left out; give stages=4."
+        )
+    if block and hasattr(net, container):
+        setattr(net, container, getattr(net, container)[: int(block[0]) + 1])
+
+
+def _downloaded(name: str, output_stride: int, stages: int) -> Any:
     try:
-        return _features(name, output_stride, pretrained=True)
+        return _features(name, output_stride, stages, pretrained=True)
     except (OSError, HTTPException) as error:
         raise ConnectionError(
             f"timm's weights of {name} could not be downloaded ({error}). Start from random "
