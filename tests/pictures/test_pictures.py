@@ -17,13 +17,8 @@ from danet_lightning.pictures.confusion import (
     worst_confusions,
 )
 from danet_lightning.pictures.curves import curves
-from danet_lightning.pictures.masks import (
-    colorize,
-    contact_sheet,
-    explained_overlay,
-    overlay,
-    strip,
-)
+from danet_lightning.pictures.masks import colorize, explained_overlay, overlay
+from danet_lightning.pictures.panels import contact_sheet, strip
 
 PALETTE = [[70, 130, 180], [128, 64, 128], [220, 20, 60]]
 CLASSES = ["sky", "road", "person"]

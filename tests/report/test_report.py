@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser, opened
 from commands import danet
 from omegaconf import OmegaConf
+from playwright.sync_api import Browser
 from trainings import TRUSTED
 from written_runs import write_run
 
 from danet_lightning.errors import RequestError
 from danet_lightning.report.run import report
+
+__all__ = ["browser"]  # a fixture
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -179,22 +183,12 @@ def test_the_command_shows_what_a_training_has_learned(undisturbed: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_page_in_a_browser(pair: Path, tmp_path: Path) -> None:
+def test_the_page_in_a_browser(pair: Path, tmp_path: Path, browser: Browser) -> None:
     """Sorted on a click, both ways; no request, no complaint; printed with everything open."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if browser is None:
-        pytest.skip("no chromium is installed")
-    from playwright.sync_api import sync_playwright
-
     reported([pair], tmp_path / "out")
-    said: list[str] = []
-    with sync_playwright() as play:
-        window = play.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
-        window.on("console", lambda message: said.append(message.text))
-        window.on("pageerror", lambda error: said.append(str(error)))
-        window.on("request", lambda it: said.append(it.url) if it.url[:5] != "data:" else None)
-        window.goto((tmp_path / "out" / "report.html").as_uri())
-        assert said == [(tmp_path / "out" / "report.html").as_uri()]
+    path = tmp_path / "out" / "report.html"
+    with opened(browser, path) as (window, said):
+        assert [it for it in said if not it.startswith("data:")] == [path.as_uri()]
         table = window.locator("table").first
         button = table.get_by_role("button", name="mIoU")
         button.click()
@@ -204,6 +198,8 @@ def test_the_page_in_a_browser(pair: Path, tmp_path: Path) -> None:
         assert table.locator("th[aria-sort=ascending]").inner_text().startswith("mIoU")
         sizes = window.evaluate("[...document.images].map(it => it.naturalWidth)")
         assert min(sizes) > 100
-        assert window.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for width in (1280, 400):
+            window.set_viewport_size({"width": width, "height": 800})
+            assert window.evaluate("document.documentElement.scrollWidth <= innerWidth")
         window.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert window.evaluate("[...document.querySelectorAll('details')].every(it => it.open)")

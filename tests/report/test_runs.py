@@ -12,7 +12,7 @@ from written_runs import PROTOCOL, write_run
 
 from danet_lightning.disk.claim import IN_USE, claimed
 from danet_lightning.errors import RequestError
-from danet_lightning.runs import grouping, overview, reading
+from danet_lightning.runs import fairness, grouping, overview, reading
 
 
 def groups_of(*places: Path) -> list[grouping.Group]:
@@ -53,7 +53,7 @@ def test_means_and_paired_differences_are_numpys(ablation: Any) -> None:
         assert found.is_paired
         assert found.spread.mean == pytest.approx((values - first).mean())
         assert found.spread.std == pytest.approx((values - first).std(ddof=1))
-    assert grouping.warnings(groups) == []
+    assert fairness.warnings(groups) == []
 
 
 def test_the_points_of_a_sweep_come_in_its_order(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_what_should_not_be_compared_is_warned_of(
 ) -> None:
     write_run(tmp_path / "a", 0.5, model__pam=True)
     write_run(tmp_path / "b", 0.6, model__pam=False, results=changed)
-    told = grouping.warnings(groups_of(tmp_path))
+    told = fairness.warnings(groups_of(tmp_path))
     assert any(re.search(said, each) for each in told), told
 
 

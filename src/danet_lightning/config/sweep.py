@@ -16,7 +16,8 @@ from danet_lightning.config.overrides import fixed
 from danet_lightning.disk.writing import writing
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.runs import reading
-from danet_lightning.runs.grouping import grouped, warnings
+from danet_lightning.runs.fairness import warnings
+from danet_lightning.runs.grouping import grouped
 from danet_lightning.runs.overview import table
 from danet_lightning.runs.reading import NOTE
 
@@ -96,7 +97,7 @@ def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Ite
 
 def _compare(folder: Path) -> None:
     """Print the means over seeds of what has a result, and the command that shows more."""
-    groups = grouped([reading.read(path) for path in reading.below(folder)])
+    groups = grouped([reading.read(path) for path in reading.below(folder, set())])
     if not any(group.scored for group in groups):
         return
     print(f"\n{table(groups)}", *warnings(groups), sep="\n")
