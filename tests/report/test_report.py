@@ -115,6 +115,21 @@ def test_the_numbers_are_those_of_the_runs(pair: Path, tmp_path: Path, capsys: A
     assert "report.html" in told
 
 
+def test_no_cell_is_a_formula_or_commands_a_terminal(tmp_path: Path) -> None:
+    names = ("=1+1", "a\x1b[31m\x07b")
+    write_run(tmp_path / "s" / "+a", 0.5, names, model__note="@sum(1)", optimizer__lr=-1)
+    write_run(tmp_path / "s" / "b", 0.6, names, model__note="-x\x07", optimizer__lr=-2)
+    reported([tmp_path / "s"], tmp_path / "out")
+    text = (tmp_path / "out" / "report.csv").read_text()
+    assert not {"\x1b", "\x07"} & set(text)
+    one, other = csv.DictReader(text.splitlines())
+    assert (one["config/model.note"], other["config/model.note"]) == ("'@sum(1)", "'-x\ufffd")
+    assert (one["config/optimizer.lr"], one["iou/=1+1"]) == ("-1", "0.5")
+    assert not [
+        cell for cell in (*one, *one.values(), *other.values()) if cell.startswith(("=", "+", "@"))
+    ]
+
+
 def test_a_damaged_run_is_listed_and_compares_with_nothing(pair: Path, tmp_path: Path) -> None:
     (pair / "0" / "results.json").write_text("{")
     (pair / "1" / "config.yaml").write_text("a: [")

@@ -58,18 +58,18 @@ def arranged(
     columns = -(-len(panels) // lines)
     height, width = panels[0].picture.shape[:2]
     ratio = min(max(height / width, 0.1), 4)  # of a panel; an extreme one leaves room for its title
-    title = 0.1 + 0.15 * max(1 + panel.title.count("\n") for panel in panels)
+    title = 0.15 + 0.15 * max(1 + panel.title.count("\n") for panel in panels)
     with rc_context(STYLE):
         tall = lines * (WIDTH / columns * ratio + title) + 0.25 * (1 + len(legend) // 6)
-        figure = Figure(
-            figsize=(WIDTH, tall + (0.45 if most or has_channels else 0)), layout="constrained"
-        )
+        tall += 0.45 if most or has_channels else 0
+        figure = Figure(figsize=(WIDTH, tall), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         for axes, panel in zip(grid.flat, panels, strict=False):
             axes.imshow(panel.picture, extent=(0, 1, 1, 0), interpolation="auto", aspect=ratio)
             axes.set_title(panel.title)
+            axes.set_anchor("N")  # in the middle of more room than it takes, its title would be cut
             for number, (down, right) in panel.points.items():
                 _mark(axes, number, down, right)
         if most or has_channels:

@@ -191,7 +191,8 @@ def _without(
     grey = Image.fromarray(observation.image).convert("L").resize(without.size)
     differing = Image.blend(grey, Image.new("L", without.size, "white"), 0.75).convert("RGB")
     where = Image.fromarray(changed).resize(without.size, Image.Resampling.NEAREST)
-    differing.paste(without, mask=where)
+    # without outlines, which would cover what is as thin as they are
+    differing.paste(_mask(branch.without, palette, ()), mask=where)
     return {
         "share": changed.mean(),
         "count": int(changed.sum()),
