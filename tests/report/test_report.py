@@ -159,6 +159,34 @@ def test_a_hundred_runs_take_seconds(tmp_path: Path) -> None:
     assert any("baseline and the best 11 of the groups" in text for text in page.texts)
 
 
+def test_bad_runs_by_the_command(pair: Path, tmp_path: Path) -> None:
+    """A link, a half-written run, one of another version, other classes: all are shown."""
+    (pair / "0" / "results.json").write_text('{"miou": 0.4, "class_iou"')
+    (pair / "1" / "results.json").write_text('{"miou": 0.5, "of": "another version"}')
+    write_run(tmp_path / "elsewhere", 0.9, ("bus", "sky"), model__pam=True, seed=7)
+    (pair / "link").symlink_to(tmp_path / "elsewhere")
+    done = danet("report", "runs=s", "images=0", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "report  report/report.html, report.csv, report.md" in done.stdout
+    assert "The classes differ, so means over them are not of the same thing" in done.stdout
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "damaged: results.json: JSONDecodeError" in text
+    assert "0.9000" in text
+    assert not {"\x1b", "\x00"} & set(text)
+    for words, told in (
+        (("runs=s", "output=/proc/self/x"), "output=/proc/self/x cannot be written"),
+        (
+            ("runs=elsewhere/.hydra",),
+            "holds no run: neither it nor a folder below has results.json",
+        ),
+        (("runs=nowhere",), "runs: no folder at"),
+    ):
+        refused = danet("report", *words, "images=0", cwd=tmp_path)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
 def test_wrong_requests(pair: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match=r"output=.* cannot be written"):
