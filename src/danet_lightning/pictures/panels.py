@@ -65,6 +65,7 @@ def panels(
     prediction: NDArray[Any],
     palette: Palette,
     numbered: Collection[int] | None = None,
+    text_size: int = TEXT_SIZE,
 ) -> dict[str, Image.Image]:
     """Draw image, label, prediction and errors, each by this name, in one size.
 
@@ -76,6 +77,7 @@ def panels(
         prediction: (H, W) class indices.
         palette: one color a class.
         numbered: the classes with outlines and numbers; by default those that look alike here.
+        text_size: of the numbers, in pixels.
 
     Raises:
         ValueError: the three differ in size, or an index is not in the palette.
@@ -94,8 +96,8 @@ def panels(
         errors.paste(color, mask=Image.fromarray(where).resize(size, Image.Resampling.NEAREST))
     return {
         "image": photo,
-        "label": mask_panel(label, palette, numbered),
-        "prediction": mask_panel(prediction, palette, numbered),
+        "label": mask_panel(label, palette, numbered, text_size=text_size),
+        "prediction": mask_panel(prediction, palette, numbered, text_size=text_size),
         "errors": errors,
     }
 

@@ -21,6 +21,8 @@ from danet_lightning.pictures.masks import Palette, panel_size
 from danet_lightning.pictures.panels import panels, present_in
 from danet_lightning.runs.grouping import Group
 
+NUMBER = 28  # height of a class's number in pixels: a page shows the pictures at half their size
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -92,7 +94,7 @@ class Gallery:
             predicted: What a group makes of it; None: no prediction and errors are needed.
         """
         ids = predicted.ids if predicted else shown.label
-        drawn = panels(shown.image, shown.label, ids, self.palette, self.numbered)
+        drawn = panels(shown.image, shown.label, ids, self.palette, self.numbered, NUMBER)
         return {
             "image": embedded(drawn["image"], "JPEG", quality=85),
             "label": embedded(drawn["label"], "PNG"),
