@@ -31,8 +31,6 @@ COSTS = {
     "share waiting for data": ("data_share", 2),
     "peak memory, GiB": ("peak_memory_gib", 2),
 }
-
-
 FORMULA = ("=", "+", "-", "@")  # by what a spreadsheet knows one
 
 

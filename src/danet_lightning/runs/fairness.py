@@ -31,7 +31,7 @@ def warnings(groups: Sequence[Group]) -> list[str]:
         who: dict[str, list[str]] = {}
         for run, value in zip(runs, values, strict=True):
             if value or name != "data":  # a run of an older version tells nothing of its data
-                who.setdefault(value, []).append(run.path.name)
+                who.setdefault(value, []).append(run.path.absolute().name)
         if len(who) > 1:
             parts = zip(_parts(list(who)), map(_some, who.values()), strict=True)
             told = [f"{text} ({names})" for text, names in parts]
