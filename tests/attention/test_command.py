@@ -10,6 +10,7 @@ from trainings import TRUSTED
 
 from danet_lightning.attention import run as command
 from danet_lightning.errors import RequestError
+from danet_lightning.models import dilated_resnet
 
 SUFFIXES = (".html", "_attention.pdf", "_attention.png", "_branches.pdf", "_branches.png")
 
@@ -93,6 +94,26 @@ def test_wrong_requests(
     with pytest.raises(RequestError, match=told):
         look(tmp_path, monkeypatch, **options)
     assert not (tmp_path / "out" / "a.html").exists()
+
+
+def test_images_of_one_pixel_and_of_48_million(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a network without position attention, whose class names are markup and commands."""
+    draw(tmp_path / "in" / "one.png", height=1, width=1)
+    Image.new("L", (8000, 6000), 90).save(tmp_path / "in" / "large.png")
+    names = ("<script>alert(1)</script>", "\x1b[31m\x07$x_$", "路 & tree")
+    net = segmenter(names, dilated_resnet("resnet18"), pam=False)
+    monkeypatch.setattr(f"{__name__}.segmenter", lambda **_: net)
+    look(tmp_path, monkeypatch, max_side=64)
+    assert "2 of 2 images looked at" in capsys.readouterr().out
+    assert relative(tmp_path / "out") == [f"{n}{s}" for n in ("large", "one") for s in SUFFIXES]
+    for name, told in (("one", "1 × 1 pixels"), ("large", "(reduced from 8000 × 6000, max_side)")):
+        page = (tmp_path / "out" / f"{name}.html").read_text()
+        assert told in " ".join(page.split())
+        assert "This network has no map of position attention." in page
+        assert "<script>alert" not in page
+        assert not {"\x1b", "\x07"} & set(page)
 
 
 def test_a_large_image_is_reduced_and_the_page_says_so(

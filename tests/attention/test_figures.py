@@ -1,14 +1,15 @@
+import io
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from attending import CLASSES, PALETTE, image, naive, segmenter
+from PIL import Image
 
-from danet_lightning.attention.figures import (
-    attention_figure,
-    branches_figure,
-    file_of,
-    typical_points,
-)
+from danet_lightning.attention.figures import attention_figure, branches_figure, typical_points
+from danet_lightning.attention.layout import file_of
 from danet_lightning.attention.observation import Observation, observe
 from danet_lightning.attention.page import color_ramp
 from danet_lightning.models import dilated_resnet
@@ -30,13 +31,54 @@ def test_panels_in_the_order_of_the_paper(seen: Observation) -> None:
         "image", "map of point 1", "map of point 2", "channel 4", "channel 11", "prediction",
         "label",
     ]  # fmt: skip
-    assert figure.axes[-1].get_ylabel() == "attention, in 1/N"
+    assert figure.axes[-1].get_xlabel().startswith("maps: attention, in 1/N; channels: each from")
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert set(legend) <= {*CLASSES, "ignored"}
     assert "ignored" in legend
     assert titles(branches_figure(seen, CLASSES, PALETTE)) == [
-        "image", "without position attention", "without channel attention", "prediction", "label",
+        "image", "without\nposition attention", "without\nchannel attention", "prediction",
+        "label",
     ]  # fmt: skip
+    alone = attention_figure(replace(seen, branches=seen.branches[1:]), CLASSES, PALETTE, [(0, 0)])
+    assert alone.axes[-1].get_xlabel() == "channels: each from its least value to its largest"
+    assert [each.get_text() for each in alone.axes[-1].get_xticklabels()] == ["least", "largest"]
+
+
+def test_titles_lie_beside_each_other(seen: Observation) -> None:
+    figure = branches_figure(seen, CLASSES, PALETTE)
+    with Image.open(io.BytesIO(file_of(figure, "png"))) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert pixels[:4].min() == 255  # none is cut
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+
+
+def test_ignored_pixels_are_hatched_and_classes_that_look_alike_have_numbers(
+    seen: Observation,
+) -> None:
+    """Of vegetation and person, as in all other pictures; black is the color of a class."""
+    palette = ((0, 0, 0), (220, 20, 60), (107, 142, 35))
+    prediction = np.repeat(np.array([[0, 1, 2]], np.uint8), 64, 0).repeat(32, 1)
+    label = np.full_like(prediction, 255)
+    figure = branches_figure(
+        replace(seen, prediction=prediction, label=label, branches=[]), CLASSES, palette
+    )
+    legend = figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "road",
+        "1 sky",
+        "2 tree",
+        "ignored",
+    ]
+    assert legend.get_patches()[-1].get_hatch()
+    drawn = {axes.get_title(): axes.images[0].get_array() for axes in figure.axes}
+    assert set(np.unique(drawn["label"])) == {90, 200}
+    assert drawn["prediction"].shape == (384, 576, 3)
+    assert (drawn["prediction"][:, 5:180] == 0).all()
+    for left in (192, 384):  # white in the middle, and dark at the edge
+        assert (drawn["prediction"][:, left + 60 : left + 132] == 255).all(-1).any()
+        assert (drawn["prediction"][50:300, left] == 40).all()
 
 
 def test_a_map_is_painted_over_the_grey_image_on_one_scale_for_all_points(
@@ -46,7 +88,7 @@ def test_a_map_is_painted_over_the_grey_image_on_one_scale_for_all_points(
     figure = attention_figure(seen, CLASSES, PALETTE, points, [])
     rows = naive(segmenter(), image())[0].numpy()[[0, 5 * 12 + 11]]
     most = max(np.quantile(row, 0.99, method="nearest") for row in rows)
-    assert figure.axes[-1].get_ylim()[1] == pytest.approx(96 * most, rel=1e-3)
+    assert figure.axes[-1].get_xlim()[1] == pytest.approx(96 * most, rel=1e-3)
     grey = np.rint(image() @ [0.299, 0.587, 0.114])[..., None]
     for axes, row in zip(figure.axes[1:3], rows, strict=True):
         share = np.sqrt(np.minimum(1, row / most)).reshape(8, 12).repeat(8, 0).repeat(8, 1)
@@ -59,7 +101,7 @@ def test_where_all_attention_goes_to_one_position_the_rest_is_dark() -> None:
     with torch.no_grad():
         seg.net.position_attention.query.weight.mul_(1e4)
     figure = attention_figure(observe(seg, image()), CLASSES, PALETTE, [(0, 0)], [])
-    assert figure.axes[-1].get_ylim() == (0, 1)
+    assert figure.axes[-1].get_xlim() == (0, 1)
 
 
 def test_text_is_vector_text_and_files_are_the_same_each_time(seen: Observation) -> None:

@@ -17,13 +17,8 @@ from danet_lightning.pictures.confusion import (
     worst_confusions,
 )
 from danet_lightning.pictures.curves import curves
-from danet_lightning.pictures.masks import (
-    colorize,
-    contact_sheet,
-    explained_overlay,
-    overlay,
-    strip,
-)
+from danet_lightning.pictures.masks import colorize, explained_overlay, overlay
+from danet_lightning.pictures.panels import contact_sheet, strip
 
 PALETTE = [[70, 130, 180], [128, 64, 128], [220, 20, 60]]
 CLASSES = ["sky", "road", "person"]
@@ -241,6 +236,9 @@ def test_confusions_are_shares_of_a_label_and_the_worst_are_named() -> None:
         ("road", "sky", 0.6), ("sky", "road", 0.2), ("road", "person", 0.1),
     ]  # fmt: skip
     assert worst_confusions(np.eye(3), CLASSES) == []
+    axes, bar = confusion_figure(matrix, CLASSES).axes
+    assert [text.get_text() for text in axes.texts] == ["80", "20", "60", "30", "10"]
+    assert bar.get_ylim() == (0, 100)  # one unit for cells and colors
 
 
 @pytest.mark.parametrize("count", [1, 3, 171])

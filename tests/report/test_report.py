@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser, opened
 from commands import danet
 from omegaconf import OmegaConf
+from playwright.sync_api import Browser
 from trainings import TRUSTED
 from written_runs import write_run
 
 from danet_lightning.errors import RequestError
 from danet_lightning.report.run import report
+
+__all__ = ["browser"]  # a fixture
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -111,6 +115,21 @@ def test_the_numbers_are_those_of_the_runs(pair: Path, tmp_path: Path, capsys: A
     assert "report.html" in told
 
 
+def test_no_cell_is_a_formula_or_commands_a_terminal(tmp_path: Path) -> None:
+    names = ("=1+1", "a\x1b[31m\x07b")
+    write_run(tmp_path / "s" / "+a", 0.5, names, model__note="@sum(1)", optimizer__lr=-1)
+    write_run(tmp_path / "s" / "b", 0.6, names, model__note="-x\x07", optimizer__lr=-2)
+    reported([tmp_path / "s"], tmp_path / "out")
+    text = (tmp_path / "out" / "report.csv").read_text()
+    assert not {"\x1b", "\x07"} & set(text)
+    one, other = csv.DictReader(text.splitlines())
+    assert (one["config/model.note"], other["config/model.note"]) == ("'@sum(1)", "'-x\ufffd")
+    assert (one["config/optimizer.lr"], one["iou/=1+1"]) == ("-1", "0.5")
+    assert not [
+        cell for cell in (*one, *one.values(), *other.values()) if cell.startswith(("=", "+", "@"))
+    ]
+
+
 def test_a_damaged_run_is_listed_and_compares_with_nothing(pair: Path, tmp_path: Path) -> None:
     (pair / "0" / "results.json").write_text("{")
     (pair / "1" / "config.yaml").write_text("a: [")
@@ -138,6 +157,34 @@ def test_a_hundred_runs_take_seconds(tmp_path: Path) -> None:
     assert time.process_time() - begin < 25
     assert any("100 runs (100 finished) in 25 groups." in text for text in page.texts)
     assert any("baseline and the best 11 of the groups" in text for text in page.texts)
+
+
+def test_bad_runs_by_the_command(pair: Path, tmp_path: Path) -> None:
+    """A link, a half-written run, one of another version, other classes: all are shown."""
+    (pair / "0" / "results.json").write_text('{"miou": 0.4, "class_iou"')
+    (pair / "1" / "results.json").write_text('{"miou": 0.5, "of": "another version"}')
+    write_run(tmp_path / "elsewhere", 0.9, ("bus", "sky"), model__pam=True, seed=7)
+    (pair / "link").symlink_to(tmp_path / "elsewhere")
+    done = danet("report", "runs=s", "images=0", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "report  report/report.html, report.csv, report.md" in done.stdout
+    assert "The classes differ, so means over them are not of the same thing" in done.stdout
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "damaged: results.json: JSONDecodeError" in text
+    assert "0.9000" in text
+    assert not {"\x1b", "\x00"} & set(text)
+    for words, told in (
+        (("runs=s", "output=/proc/self/x"), "output=/proc/self/x cannot be written"),
+        (
+            ("runs=elsewhere/.hydra",),
+            "holds no run: neither it nor a folder below has results.json",
+        ),
+        (("runs=nowhere",), "runs: no folder at"),
+    ):
+        refused = danet("report", *words, "images=0", cwd=tmp_path)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 def test_wrong_requests(pair: Path, tmp_path: Path) -> None:
@@ -176,22 +223,12 @@ def test_the_command_shows_what_a_training_has_learned(undisturbed: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_page_in_a_browser(pair: Path, tmp_path: Path) -> None:
+def test_the_page_in_a_browser(pair: Path, tmp_path: Path, browser: Browser) -> None:
     """Sorted on a click, both ways; no request, no complaint; printed with everything open."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if browser is None:
-        pytest.skip("no chromium is installed")
-    from playwright.sync_api import sync_playwright
-
     reported([pair], tmp_path / "out")
-    said: list[str] = []
-    with sync_playwright() as play:
-        window = play.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
-        window.on("console", lambda message: said.append(message.text))
-        window.on("pageerror", lambda error: said.append(str(error)))
-        window.on("request", lambda it: said.append(it.url) if it.url[:5] != "data:" else None)
-        window.goto((tmp_path / "out" / "report.html").as_uri())
-        assert said == [(tmp_path / "out" / "report.html").as_uri()]
+    path = tmp_path / "out" / "report.html"
+    with opened(browser, path) as (window, said):
+        assert [it for it in said if not it.startswith("data:")] == [path.as_uri()]
         table = window.locator("table").first
         button = table.get_by_role("button", name="mIoU")
         button.click()
@@ -201,6 +238,8 @@ def test_the_page_in_a_browser(pair: Path, tmp_path: Path) -> None:
         assert table.locator("th[aria-sort=ascending]").inner_text().startswith("mIoU")
         sizes = window.evaluate("[...document.images].map(it => it.naturalWidth)")
         assert min(sizes) > 100
-        assert window.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for width in (1280, 400):
+            window.set_viewport_size({"width": width, "height": 800})
+            assert window.evaluate("document.documentElement.scrollWidth <= innerWidth")
         window.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert window.evaluate("[...document.querySelectorAll('details')].every(it => it.open)")

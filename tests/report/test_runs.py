@@ -12,7 +12,7 @@ from written_runs import PROTOCOL, write_run
 
 from danet_lightning.disk.claim import IN_USE, claimed
 from danet_lightning.errors import RequestError
-from danet_lightning.runs import grouping, overview, reading
+from danet_lightning.runs import fairness, grouping, overview, reading
 
 
 def groups_of(*places: Path) -> list[grouping.Group]:
@@ -53,7 +53,7 @@ def test_means_and_paired_differences_are_numpys(ablation: Any) -> None:
         assert found.is_paired
         assert found.spread.mean == pytest.approx((values - first).mean())
         assert found.spread.std == pytest.approx((values - first).std(ddof=1))
-    assert grouping.warnings(groups) == []
+    assert fairness.warnings(groups) == []
 
 
 def test_the_points_of_a_sweep_come_in_its_order(tmp_path: Path) -> None:
@@ -142,6 +142,38 @@ def test_a_run_that_is_named_twice_counts_once(
     assert [path.name for path in reading.find(["sweep/b", tmp_path / "sweep"])] == ["b", "a"]
 
 
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    """To a run, to a folder of runs, to where one is already, and to nothing."""
+    write_run(tmp_path / "elsewhere" / "a", 0.5)
+    write_run(tmp_path / "elsewhere" / "more" / "b", 0.6)
+    (sweep := tmp_path / "sweep").mkdir()
+    for name, target in (
+        ("one", "../elsewhere/a"), ("several", "../elsewhere/more"), ("round", "."),
+        ("up", ".."), ("gone", "nowhere"),
+    ):  # fmt: skip
+        (sweep / name).symlink_to(target)
+    (tmp_path / "elsewhere" / "back").symlink_to(sweep)
+    found = reading.find([sweep])
+    assert sorted(path.resolve().name for path in found) == ["a", "b"]
+    assert reading.find([sweep / "one"]) == [sweep / "one"]
+
+
+def test_runs_of_other_classes_are_groups_apart(tmp_path: Path) -> None:
+    """Also where the configurations are the same, as of a folder whose content has changed."""
+    write_run(tmp_path / "a", 0.5, ("road", "sky"), seed=0)
+    write_run(tmp_path / "b", 0.7, ("road", "sky"), seed=1)
+    write_run(tmp_path / "c", 0.9, ("sky", "road"), seed=0)
+    write_run(tmp_path / "running", None, seed=2)
+    groups = groups_of(tmp_path)
+    assert [(group.name, len(group.runs)) for group in groups] == [
+        ("classes=[road,sky]", 3), ("classes=[sky,road]", 1),
+    ]  # fmt: skip
+    assert groups[0].spread().mean == pytest.approx(0.6)
+    (told,) = [each for each in fairness.warnings(groups) if "classes differ" in each]
+    assert "(a, b)" in told
+    assert "(c)" in told
+
+
 def test_a_half_written_row_and_what_is_no_number_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,train/loss,val/miou\n0,1.5,\n1,nan,0.25\nx,1,1\n2,0.5,0.")
@@ -168,7 +200,7 @@ def test_a_run_of_another_version_is_read(tmp_path: Path) -> None:
         ({"git_commit": "62c699838c+changes"}, "not committed"),
         ({"versions": {"torch": "2.6.0"}}, 'versions differ.*torch "2.6.0"'),
         ({"machine": {"host": "there"}}, "machines differ"),
-        ({"class_iou": {"road": 1, "sky": 1, "bus": 1}}, "classes differ.*car / bus"),
+        ({"class_iou": {"road": 1, "sky": 1, "bus": 1}}, r"classes differ.*car \(a\) / bus \(b\)"),
         ({"partial": True}, "Only a part"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -178,7 +210,7 @@ def test_what_should_not_be_compared_is_warned_of(
 ) -> None:
     write_run(tmp_path / "a", 0.5, model__pam=True)
     write_run(tmp_path / "b", 0.6, model__pam=False, results=changed)
-    told = grouping.warnings(groups_of(tmp_path))
+    told = fairness.warnings(groups_of(tmp_path))
     assert any(re.search(said, each) for each in told), told
 
 

@@ -249,12 +249,18 @@ def test_wandb_run_can_be_read_back(trained):
 
 
 def test_what_the_workspace_shows_is_logged(trained):
+    """To W&B itself: each metric of a panel, and the summary by which runs are ordered."""
     _, run_dir = trained
-    columns = set(rows_of(run_dir)[0])
-    panels = {metric for section in workspace.CURVES.values() for metric in section}
-    assert panels <= columns
-    assert [name for name in columns if re.fullmatch(workspace.CLASSES, name)]
     (offline,) = (run_dir / "wandb").glob("offline-run-*")
+    records = [json.loads(line) for line in inspect(offline).splitlines()]
+    rows = [each["history"]["item"] for each in records if each["type"] == "history"]
+    logged = {key for row in rows for key in row}
+    panels = {metric for section in workspace.CURVES.values() for metric in section}
+    assert {workspace.STEP, *panels} <= logged
+    assert [name for name in logged if re.fullmatch(workspace.CLASSES, name)]
+    metric, _, which = workspace.BEST.rpartition(".")
+    updates = [each["summary"]["update"] for each in records if each["type"] == "summary"]
+    assert any(which in update.get(metric, {}) for update in updates)
     for key in workspace.PICTURES:
         assert list(offline.glob(f"files/media/images/{key}*.png"))
 

@@ -3,9 +3,8 @@
 H, W: size of the image that the network sees, h, w: size of the features, N: positions.
 """
 
-import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,42 +12,24 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from danet_lightning.attention.layout import Panel, arranged
 from danet_lightning.attention.observation import Observation, position_of
 from danet_lightning.attention.page import COLORS, strongest_channels
 from danet_lightning.data.base import IGNORE, Pixels
 from danet_lightning.models.maps import ChannelMap, PositionMap
-from danet_lightning.pictures.confusion import label_text, rendered
-from danet_lightning.pictures.masks import Palette, colorize
+from danet_lightning.pictures.color_vision import look_alike
+from danet_lightning.pictures.confusion import label_text
+from danet_lightning.pictures.legend import class_name
+from danet_lightning.pictures.masks import Palette, mask_panel
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-STYLE: Any = {  # of Matplotlib
-    "pdf.fonttype": 42,  # letters stay letters, which one can search and edit
-    "text.parse_math": False,  # class names with two $ are no formula
-    "font.size": 8,
-    "axes.titlesize": 8,
-}
-WIDTH = 7.2  # inches: two columns of a paper
-COLUMNS = 5  # at most
 SIDE = 640  # longer side of a panel in pixels, 350 dots an inch
+NUMBER = 36  # of a class in pixels, as large as the smallest text
 BRIGHTEST = 0.99  # share of a map's values below the brightest color, as on the page
 STRENGTH = 0.8  # of a map over the grey image, as on the page
-
-
-class Panel(NamedTuple):
-    """One picture of a figure.
-
-    Attributes:
-        title: Above it.
-        picture: (height, width, 3) RGB.
-        points: Shares of height and width at which numbered points are drawn, by number.
-    """
-
-    title: str
-    picture: Pixels
-    points: dict[int, tuple[float, float]] = {}  # noqa: RUF012  # nobody changes it
 
 
 def attention_figure(
@@ -80,32 +61,22 @@ def attention_figure(
     for n, row in maps:
         heat = _heat(observation.image, row, most)
         panels.append(Panel(f"map of point {n}", heat, {n: places[n]}))
+    shades: list[Panel] = []
     for branch in observation.branches:
         if isinstance(branch.map, ChannelMap):
             chosen = strongest_channels(branch, 2) if channels is None else channels
-            panels += [Panel(f"channel {each}", _shades(branch.after[each])) for each in chosen]
-    panels += _results(observation, palette)
-    return _figure(panels, _legend(observation, classes, palette), most if maps else 0)
+            shades += [Panel(f"channel {each}", _shades(branch.after[each])) for each in chosen]
+    panels += [*shades, *_results(observation, palette)]
+    legend = _legend(observation, classes, palette)
+    return arranged(panels, legend, most if maps else None, bool(shades))
 
 
 def branches_figure(observation: Observation, classes: Sequence[str], palette: Palette) -> "Figure":
     """Draw figures 4 and 5: the prediction without each attention, and with all of them."""
-    panels = [Panel("image", _small(observation.image))]
-    for branch in observation.branches:
-        title = f"without {branch.title.lower()}"
-        panels.append(Panel(title, _small(colorize(branch.without, palette), is_mask=True)))
+    masks = {f"without\n{branch.title.lower()}": branch.without for branch in observation.branches}
+    panels = [Panel("image", _small(observation.image)), *_masks(observation, palette, masks)]
     panels += _results(observation, palette)
-    return _figure(panels, _legend(observation, classes, palette))
-
-
-def file_of(figure: "Figure", kind: Literal["png", "pdf"]) -> bytes:
-    """Return the content of a figure's file; the same figure makes the same bytes."""
-    from matplotlib import rc_context
-
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every letter of a PDF
-    undated = {"CreationDate": None} if kind == "pdf" else None
-    with rc_context(STYLE):
-        return rendered(figure, kind, dpi=300, metadata=undated)
+    return arranged(panels, _legend(observation, classes, palette))
 
 
 def typical_points(observation: Observation, number: int = 2) -> list[tuple[int, int]]:
@@ -124,23 +95,6 @@ def typical_points(observation: Observation, number: int = 2) -> list[tuple[int,
         y, x = ((2 * int(at) + 1) * size // (2 * seen) for at, size, seen in sizes)
         points.append((y, x))
     return points
-
-
-def _mark(axes: "Axes", number: int, down: float, right: float) -> None:
-    """Draw a numbered ring that is seen on any ground."""
-    from matplotlib.patheffects import withStroke
-
-    around = [withStroke(linewidth=2.5, foreground="black")]
-    axes.plot(right, down, "o", mfc="none", mec="white", ms=6, mew=1.2, path_effects=around)
-    axes.annotate(
-        str(number),
-        (right, down),
-        (5, 4),
-        textcoords="offset points",
-        color="white",
-        weight="bold",
-        path_effects=around,
-    )
 
 
 def _times(map_: PositionMap, observation: Observation, point: tuple[int, int]) -> Tensor:
@@ -175,69 +129,39 @@ def _shades(features: Tensor) -> Pixels:
     return colors
 
 
-def _small(picture: Pixels, is_mask: bool = False) -> Pixels:
+def _small(picture: Pixels) -> Pixels:
     small = Image.fromarray(picture)
-    small.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST if is_mask else Image.Resampling.LANCZOS)
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(small)
 
 
 def _results(observation: Observation, palette: Palette) -> list[Panel]:
     masks = {"prediction": observation.prediction, "label": observation.label}
+    return _masks(observation, palette, masks)
+
+
+def _masks(
+    observation: Observation, palette: Palette, masks: Mapping[str, Pixels | None]
+) -> list[Panel]:
+    numbered = look_alike(palette, observation.present())
     return [
-        Panel(title, _small(colorize(mask, palette), is_mask=True))
+        Panel(title, np.asarray(mask_panel(mask, palette, numbered, SIDE, NUMBER)))
         for title, mask in masks.items()
         if mask is not None
     ]
 
 
-def _legend(
-    observation: Observation, classes: Sequence[str], palette: Palette
-) -> list[tuple[str, Sequence[int]]]:
-    return [
-        ("ignored", (0, 0, 0)) if index == IGNORE else (label_text(classes[index]), palette[index])
-        for index in observation.present()
-    ]
-
-
-def _figure(
-    panels: Sequence[Panel],
-    legend: Sequence[tuple[str, Sequence[int]]],
-    most: float = 0,
-) -> "Figure":
-    """Lay the panels out in rows, with one legend of the classes and one of the maps' colors.
-
-    Args:
-        panels: What is laid out.
-        legend: Name and color of each class.
-        most: What the brightest color of a map means, in multiples of 1/N; 0: there is no map.
-    """
-    from matplotlib import rc_context
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
+def _legend(observation: Observation, classes: Sequence[str], palette: Palette) -> list["Patch"]:
+    """Return a swatch for each class that is there, and a hatched one for ignored pixels."""
     from matplotlib.patches import Patch
 
-    lines = -(-len(panels) // COLUMNS)
-    columns = -(-len(panels) // lines)
-    height, width = panels[0].picture.shape[:2]
-    ratio = min(max(height / width, 0.1), 4)  # of a panel; an extreme one leaves room for its title
-    with rc_context(STYLE):
-        tall = lines * (WIDTH / columns * ratio + 0.25) + 0.25 * (1 + len(legend) // 6)
-        figure = Figure(figsize=(WIDTH, tall), layout="constrained")
-        grid = figure.subplots(lines, columns, squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for axes, panel in zip(grid.flat, panels, strict=False):
-            axes.imshow(panel.picture, extent=(0, 1, 1, 0), interpolation="nearest", aspect=ratio)
-            axes.set_title(panel.title)
-            for number, (down, right) in panel.points.items():
-                _mark(axes, number, down, right)
-        if most:
-            colors = ScalarMappable(PowerNorm(0.5, 0, most), COLORS)
-            bar = figure.colorbar(colors, ax=grid, fraction=0.03, pad=0.01, aspect=30)
-            bar.set_label("attention, in 1/N")
-        patches = [
-            Patch(fc=np.array(color) / 255, ec="0.4", lw=0.5, label=name) for name, color in legend
-        ]
-        figure.legend(handles=patches, loc="outside lower center", ncols=6, frameon=False)
-    return figure
+    present = observation.present()
+    numbered = look_alike(palette, present)
+    patches = []
+    for index in present:
+        name = label_text(class_name(index, classes, numbered))
+        if index == IGNORE:
+            patches.append(Patch(fc="0.8", ec="0.35", lw=0.5, hatch=6 * "/", label=name))
+        else:
+            patches.append(Patch(fc=np.array(palette[index]) / 255, ec="0.4", lw=0.5, label=name))
+    return patches

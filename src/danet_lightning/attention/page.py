@@ -5,8 +5,7 @@ query's sum. N: positions, C: channels, D: channels of queries and keys, h, w: s
 """
 
 import base64
-import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 from typing import Any
 
@@ -19,7 +18,10 @@ from torch import Tensor
 from danet_lightning.attention.observation import TITLES, Branch, Observation, at_positions
 from danet_lightning.data.base import IGNORE, Pixels
 from danet_lightning.models.maps import ChannelMap, PositionMap, pool
-from danet_lightning.pictures.masks import Palette, colorize
+from danet_lightning.pictures.color_vision import look_alike
+from danet_lightning.pictures.embedding import embedded
+from danet_lightning.pictures.legend import class_name
+from danet_lightning.pictures.masks import Palette, mask_panel
 from danet_lightning.runs.overview import printable
 
 COLORS = "inferno"  # from dark to bright for everybody, color-blind or not, and in grey print
@@ -53,22 +55,24 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = [printable(each) for each in classes]
+    present = observation.present()
+    numbered = look_alike(palette, present)
+    names = [class_name(index, classes, numbered) for index in range(len(classes))]
     height, width = observation.prediction.shape
     return environment.get_template("page.html").render(
         name=printable(name),
         given=observation.given,
         seen=(height, width),
-        pictures=_pictures(observation, palette),
+        pictures=_pictures(observation, palette, numbered),
         parts=parts,
         branches=observation.branches,
         without={
-            branch.name: _without(branch, observation, palette) for branch in observation.branches
+            branch.name: _without(branch, observation, palette, numbered)
+            for branch in observation.branches
         },
         missing=set(TITLES.values()) - {branch.title for branch in observation.branches},
-        legend=[
-            (names[index], palette[index]) for index in observation.present() if index != IGNORE
-        ],
+        legend=[(names[index], palette[index]) for index in present if index != IGNORE],
+        is_ignoring=IGNORE in present,
         payload={
             "classes": names,
             "palette": [list(color) for color in palette],
@@ -164,49 +168,50 @@ def strongest_channels(branch: Branch, number: int) -> list[int]:
     return order
 
 
-def _pictures(observation: Observation, palette: Palette) -> dict[str, str]:
+def _pictures(
+    observation: Observation, palette: Palette, numbered: Collection[int]
+) -> dict[str, str]:
     pictures = {
         "photo": _photo(observation.image),
-        "prediction": _mask(observation.prediction, palette),
+        "prediction": embedded(_mask(observation.prediction, palette, numbered), "PNG"),
     }
     if observation.label is not None:
-        pictures["label"] = _mask(observation.label, palette)
+        pictures["label"] = embedded(_mask(observation.label, palette, numbered), "PNG")
     return pictures
 
 
-def _without(branch: Branch, observation: Observation, palette: Palette) -> dict[str, Any]:
+def _without(
+    branch: Branch, observation: Observation, palette: Palette, numbered: Collection[int]
+) -> dict[str, Any]:
     """Return the prediction without a branch, and the pixels in which it differs from the one with
     it.
     """
     changed = branch.without != observation.prediction
-    grey = np.asarray(Image.fromarray(observation.image).convert("L"))[..., None]
-    faint = np.broadcast_to(192 + grey // 4, observation.image.shape)
-    differing = np.where(changed[..., None], colorize(branch.without, palette), faint)
+    without = _mask(branch.without, palette, numbered)
+    grey = Image.fromarray(observation.image).convert("L").resize(without.size)
+    differing = Image.blend(grey, Image.new("L", without.size, "white"), 0.75).convert("RGB")
+    where = Image.fromarray(changed).resize(without.size, Image.Resampling.NEAREST)
+    # without outlines, which would cover what is as thin as they are
+    differing.paste(_mask(branch.without, palette, ()), mask=where)
     return {
         "share": changed.mean(),
         "count": int(changed.sum()),
-        "without": _mask(branch.without, palette),
-        "changed": _photo(differing.astype(np.uint8)),
+        "without": embedded(without, "PNG"),
+        "changed": embedded(differing, "PNG"),
     }
 
 
-def _mask(mask: Pixels, palette: Palette) -> str:
-    colors = Image.fromarray(colorize(mask, palette))
-    colors.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.NEAREST)
-    return _data_uri(colors.quantize(256, dither=Image.Dither.NONE), "PNG")
+def _mask(mask: Pixels, palette: Palette, numbered: Collection[int]) -> Image.Image:
+    # three pictures in a row are read at a third of this size
+    return mask_panel(mask, palette, numbered, SHOWN_SIDE, SHOWN_SIDE // 28)
 
 
 def _photo(image: Pixels) -> str:
     photo = Image.fromarray(image)
     photo.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    return _data_uri(photo, "PNG" if max(photo.size) <= 256 else "JPEG", quality=90)
-
-
-def _data_uri(picture: Image.Image, file_format: str, **options: Any) -> str:
-    content = io.BytesIO()
-    picture.save(content, file_format, **options)
-    encoded = base64.b64encode(content.getvalue()).decode()
-    return f"data:image/{file_format.lower()};base64,{encoded}"
+    if max(photo.size) <= 256:
+        return embedded(photo, "PNG")
+    return embedded(photo, "JPEG", quality=90)
 
 
 def _by_position(features: Tensor) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig
 
-from danet_lightning.attention import figures
+from danet_lightning.attention import figures, layout
 from danet_lightning.attention.observation import Observation, mapped_modules, observe
 from danet_lightning.attention.page import page
 from danet_lightning.checkpoints import loading
@@ -111,8 +111,8 @@ def _write(
         ("attention", figures.attention_figure(observation, *facts, points, config.channels)),
         ("branches", figures.branches_figure(observation, *facts)),
     ):
-        written[f"_{name}.png"] = figures.file_of(figure, "png")
-        written[f"_{name}.pdf"] = figures.file_of(figure, "pdf")
+        written[f"_{name}.png"] = layout.file_of(figure, "png")
+        written[f"_{name}.pdf"] = layout.file_of(figure, "pdf")
     for suffix, data in written.items():
         path = picture.target.with_name(picture.target.name + suffix)
         write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]

@@ -19,7 +19,8 @@ from danet_lightning.data.samples.cores import cores
 from danet_lightning.disk.writing import writing
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.runs import reading
-from danet_lightning.runs.grouping import grouped, warnings
+from danet_lightning.runs.fairness import warnings
+from danet_lightning.runs.grouping import grouped
 from danet_lightning.runs.overview import table
 from danet_lightning.runs.reading import NOTE
 
@@ -123,7 +124,7 @@ def share_cores(together: int) -> None:
 
 def _compare(folder: Path) -> None:
     """Print the means over seeds of what has a result, and the command that shows more."""
-    groups = grouped([reading.read(path) for path in reading.below(folder)])
+    groups = grouped([reading.read(path) for path in reading.below(folder, set())])
     if not any(group.scored for group in groups):
         return
     print(f"\n{table(groups)}", *warnings(groups), sep="\n")

@@ -15,7 +15,7 @@ from danet_lightning.errors import RequestError
 from danet_lightning.export.images import Images, measured
 from danet_lightning.export.model_card import PICTURES, model_card
 from danet_lightning.models.segmenter import Segmenter
-from danet_lightning.pictures.masks import contact_sheet, strip
+from danet_lightning.pictures.panels import contact_sheet, strip
 
 SHOWN = 4  # pictures on the card
 

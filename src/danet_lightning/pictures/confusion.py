@@ -28,14 +28,14 @@ def confusion_figure(matrix: NDArray[Any], classes: Sequence[str]) -> "Figure":
     side = 2.2 + 0.36 * min(len(classes), 60)
     figure = Figure(figsize=(side + 0.6, side), dpi=100, layout="constrained")
     axes = figure.subplots()
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    drawn = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
     small = 9 if len(classes) <= 60 else 4
     names = [label_text(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=small, parse_math=False)
     axes.set_yticks(range(len(names)), names, fontsize=small, parse_math=False)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    figure.colorbar(drawn, ax=axes, fraction=0.04, label="share of the label's pixels (numbers: %)")
+    figure.colorbar(drawn, ax=axes, fraction=0.04, label="% of the label's pixels")
     if len(classes) <= ANNOTATED:
         for row, column in np.argwhere(shares >= 0.005):
             share = shares[row, column]
@@ -64,7 +64,8 @@ def class_bars(iou: Sequence[float | None], classes: Sequence[str]) -> "Figure":
     axes.set_yticks(places, names, fontsize=9, parse_math=False)
     for place, value in zip(places, values[order], strict=True):
         text = "absent" if np.isnan(value) else f"{value:.3f}"
-        axes.text(np.nan_to_num(value) + 0.01, place, text, va="center", fontsize=8)
+        over = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the dashed line
+        axes.text(np.nan_to_num(value) + 0.01, place, text, va="center", fontsize=8, bbox=over)
     if not np.isnan(values).all():
         mean = np.nanmean(values)
         axes.axvline(mean, color="black", linestyle="--", linewidth=0.8)

@@ -94,7 +94,7 @@ def _draw_miou(axes: "Axes", miou: dict[int, float]) -> None:
     if not miou:
         return
     (line,) = axes.plot(list(miou), list(miou.values()), "o-", color="tab:green", markersize=4)
-    line.set_label("after each validation")
+    line.set_label("after each validation" if len(miou) > 1 else "the only validation")
     best = max(miou, key=lambda step: miou[step])
     title = f"best: {miou[best]:.4f}, after step {best}"
     axes.axhline(miou[best], color="tab:green", linestyle="--", linewidth=0.8, label=title)

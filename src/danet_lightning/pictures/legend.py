@@ -41,7 +41,7 @@ def legend(
         text_size: In pixels.
     """
     swatch, row_height, gap = text_size, text_size * 8 // 5, text_size * 2 // 5
-    names = [(index, _name(index, classes, numbered)) for index in present]
+    names = [(index, class_name(index, classes, numbered)) for index in present]
     places, x, y = [], 0, 0
     for _, name in names:
         length = swatch + gap + int(font(text_size).getlength(name)) + 3 * gap
@@ -85,10 +85,10 @@ def mark(
             draw.text(place, str(index), "white", font(text_size), "mm", **style)
 
 
-def hatch(size: tuple[int, int]) -> Image.Image:
-    """Draw diagonal stripes: no class of any palette looks like them."""
+def hatch(size: tuple[int, int], stripe: int = 4) -> Image.Image:
+    """Draw diagonal stripes, so many pixels wide: no class of any palette looks like them."""
     x, y = np.arange(size[0]), np.arange(size[1])[:, None]
-    stripes = (x + y) // 4 % 2  # (H, W)
+    stripes = (x + y) // stripe % 2  # (H, W)
     return Image.fromarray(np.where(stripes, 200, 90).astype(np.uint8)).convert("RGB")
 
 
@@ -102,7 +102,8 @@ def font(size: int = TEXT_SIZE) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(folder / "DejaVuSans.ttf", size)
 
 
-def _name(index: int, classes: Sequence[str], numbered: Collection[int]) -> str:
+def class_name(index: int, classes: Sequence[str], numbered: Collection[int]) -> str:
+    """Return what a legend calls a class: its name, with its number where the pictures have it."""
     if index == IGNORE:
         return "ignored"
     name = printable(classes[index])

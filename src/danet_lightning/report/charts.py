@@ -73,7 +73,8 @@ def curves(groups: Sequence[Group], metrics: Mapping[str, str]) -> Figure | None
         for axes, key in zip(rows, kept, strict=True):
             for number, (group, points) in enumerate(zip(groups, found[key], strict=True)):
                 _draw(axes, points, label=_short(group.name), **style(number))
-            axes.set_ylabel(metrics[key])
+            once = all(len(points) < 2 for points in found[key])
+            axes.set_ylabel(metrics[key] + ("\n(one value a run)" if once else ""))
             axes.grid(alpha=0.3)
         rows[-1].set_xlabel("optimizer step")
         lines, names = rows[0].get_legend_handles_labels()

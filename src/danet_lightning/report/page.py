@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from danet_lightning.pictures.confusion import confusion_figure, worst_confusions
 from danet_lightning.report import charts, tables
 from danet_lightning.report.predictions import Gallery
-from danet_lightning.runs.grouping import Group, warnings
+from danet_lightning.runs.fairness import warnings
+from danet_lightning.runs.grouping import Group
 from danet_lightning.runs.overview import printable
 from danet_lightning.runs.reading import Run, listed
 
@@ -80,7 +81,7 @@ def shown_groups(groups: Sequence[Group], baseline: Group) -> list[Group]:
 def all_classes(groups: Sequence[Group]) -> list[str]:
     """List the classes of all runs, in the order of the first that has them."""
     runs = [run for group in groups for run in group.scored]
-    return list(dict.fromkeys(name for run in runs for name in run.results.get("class_iou", {})))
+    return list(dict.fromkeys(name for run in runs for name in run.classes))
 
 
 def _summary(groups: Sequence[Group], runs: Sequence[Run]) -> str:
@@ -116,8 +117,7 @@ def _confusions(groups: Sequence[Group]) -> list[dict[str, Any]]:
         matrices: dict[tuple[str, ...], list[Any]] = {}
         for run in group.scored:
             if run.results.get("confusion_matrix"):
-                names = tuple(run.results.get("class_iou", {}))
-                matrices.setdefault(names, []).append(run.results["confusion_matrix"])
+                matrices.setdefault(run.classes, []).append(run.results["confusion_matrix"])
         for classes, several in itertools.islice(matrices.items(), 1):
             matrix = np.sum(np.array(several, np.float64), axis=0)
             figure = confusion_figure(matrix, classes)

@@ -1,9 +1,8 @@
 """The same validation images, as the best run of each group segments them."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,30 +11,41 @@ from PIL import Image
 
 from danet_lightning.checkpoints import loading, rebuilding
 from danet_lightning.config.building import DATASET, request_errors
-from danet_lightning.data.base import IGNORE, DataSet, Source
+from danet_lightning.data.base import IGNORE, DataSet, Pixels, Source
 from danet_lightning.disk.progress import bar
 from danet_lightning.errors import RequestError
-from danet_lightning.pictures.masks import panels
+from danet_lightning.pictures.color_vision import look_alike
+from danet_lightning.pictures.embedding import embedded
+from danet_lightning.pictures.legend import class_name
+from danet_lightning.pictures.masks import Palette, panel_size
+from danet_lightning.pictures.panels import panels, present_in
 from danet_lightning.runs.grouping import Group
+
+NUMBER = 28  # height of a class's number in pixels: a page shows the pictures at half their size
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """One image by one group: the addresses of two pictures, and the share of wrong pixels."""
+    """One image by one group.
+
+    Attributes:
+        group: Its name.
+        ids: (h, w), the predicted classes in the size of the pictures.
+        wrong: The share of wrong pixels in the size of the image.
+    """
 
     group: str
-    prediction: str
-    errors: str
+    ids: Pixels
     wrong: float
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One validation image with its label, and what the groups make of it."""
+    """One validation image with its label, (h, w), and what the groups make of it."""
 
     name: str
-    image: str
-    label: str
+    image: Pixels
+    label: Pixels
     predicted: list[Predicted] = field(default_factory=list)
 
 
@@ -45,13 +55,52 @@ class Gallery:
 
     Attributes:
         images: In the order of the split.
-        legend: (number and name, color as #rrggbb) of all classes.
+        classes: Their names.
+        palette: One RGB color for each.
         notes: Why a group, or everything, is missing.
     """
 
     images: list[Shown] = field(default_factory=list)
-    legend: list[tuple[str, str]] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    palette: Palette = ()
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def present(self) -> list[int]:
+        """Return the class ids in all pictures, and 255 where a label ignores pixels."""
+        masks = [each.ids for shown in self.images for each in shown.predicted]
+        return present_in(*masks, *(shown.label for shown in self.images)) if self.images else []
+
+    @cached_property
+    def numbered(self) -> set[int]:
+        """Return the classes that one of these could be taken for: the same in all pictures."""
+        return look_alike(self.palette, self.present)
+
+    def legend(self) -> list[tuple[str, str | None]]:
+        """Return name and color, as #rrggbb, of each class; None: hatched."""
+        return [
+            (
+                class_name(index, self.classes, self.numbered),
+                None if index == IGNORE else "#{:02x}{:02x}{:02x}".format(*self.palette[index]),
+            )
+            for index in self.present
+        ]
+
+    def pictures(self, shown: Shown, predicted: Predicted | None = None) -> dict[str, str]:
+        """Return the addresses of the pictures of an image, by their names.
+
+        Args:
+            shown: The image.
+            predicted: What a group makes of it; None: no prediction and errors are needed.
+        """
+        ids = predicted.ids if predicted else shown.label
+        drawn = panels(shown.image, shown.label, ids, self.palette, self.numbered, NUMBER)
+        return {
+            "image": embedded(drawn["image"], "JPEG", quality=85),
+            "label": embedded(drawn["label"], "PNG"),
+            "prediction": embedded(drawn["prediction"], "PNG"),
+            "errors": embedded(drawn["errors"], "JPEG", quality=85),
+        }
 
 
 def gallery(
@@ -70,7 +119,6 @@ def gallery(
     """
     made = Gallery()
     source: Source | None = None
-    facts: dict[str, Any] = {}
     for group in bar(groups, desc="predict", unit="group") if count else ():
         run = group.best
         if run is None:
@@ -78,18 +126,18 @@ def gallery(
             continue
         try:
             content = loading.read(run.path / "best.ckpt")
-            own = content["danet_lightning"]
-            if source is not None and own["classes"] != facts["classes"]:
+            facts = content["danet_lightning"]
+            if source is not None and facts["classes"] != made.classes:
                 made.notes.append(f"{group.name}: it has other classes.")
                 continue
             segmenter = loading.segmenter(content, trusted).to(device)
             if source is None:
-                source = _images(own, trusted)
-                facts = own
-                made.images += _originals(source, count, own["palette"])
-                made.legend += _legend(own)
-            chosen = _places(source, count)
-            for shown, index in zip(made.images, chosen, strict=True):
+                source = _images(facts, trusted)
+                made.classes, made.palette = facts["classes"], facts["palette"]
+                for index in _places(source, count):
+                    image, label = source.read(index)
+                    made.images.append(Shown(source.name(index), _sized(image), _sized(label)))
+            for shown, index in zip(made.images, _places(source, count), strict=True):
                 shown.predicted.append(_predict(group, segmenter, source, index))
         except RequestError as error:
             made.notes.append(f"{group.name}: {error}")
@@ -114,33 +162,16 @@ def _places(source: Source, count: int) -> list[int]:
     return [total * number // count for number in range(count)]
 
 
-def _originals(source: Source, count: int, palette: Any) -> list[Shown]:
-    images = []
-    for index in _places(source, count):
-        image, label = source.read(index)
-        drawn = panels(image, label, np.full_like(label, IGNORE), palette)
-        images.append(Shown(source.name(index), address(drawn["image"]), address(drawn["label"])))
-    return images
-
-
 def _predict(group: Group, segmenter: Any, source: Source, index: int) -> Predicted:
     image, label = source.read(index)
     prediction = segmenter.segment(image.copy()).cpu().numpy()
-    drawn = panels(image, label, prediction, segmenter.palette)
     counted = label != IGNORE
     wrong = float((prediction != label)[counted].mean()) if counted.any() else 0.0
-    return Predicted(group.name, address(drawn["prediction"]), address(drawn["errors"]), wrong)
+    return Predicted(group.name, _sized(prediction.astype(np.uint8)), wrong)
 
 
-def _legend(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in facts["palette"]]
-    names = [f"{index} {name}" for index, name in enumerate(facts["classes"])]  # as in the panels
-    return list(zip(names, colors, strict=True))
-
-
-def address(picture: Image.Image) -> str:
-    """Return a picture as the address of an image that holds it; photos as JPEG."""
-    content = io.BytesIO()
-    kind = "PNG" if picture.getcolors(256) else "JPEG"
-    (picture.quantize(256) if kind == "PNG" else picture).save(content, kind, quality=85)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+def _sized(pixels: Pixels) -> Pixels:
+    """Enlarge or reduce a photo, (H, W, 3), or a mask, (H, W), to the size of its picture."""
+    size = panel_size(pixels.shape[1], pixels.shape[0])
+    method = Image.Resampling.NEAREST if pixels.ndim == 2 else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(pixels).resize(size, method))

@@ -10,7 +10,7 @@ from danet_lightning.errors import RequestError
 from danet_lightning.predict.writing import choose_device
 from danet_lightning.report import page, tables, workspace
 from danet_lightning.report.predictions import gallery
-from danet_lightning.runs import grouping, reading
+from danet_lightning.runs import fairness, grouping, reading
 from danet_lightning.runs.overview import printable, table
 
 
@@ -45,13 +45,15 @@ def report(config: DictConfig, run_dir: Path) -> None:
         "IoU of the classes": tables.class_table(shown, classes),
         "Runs": tables.run_table(groups, others),
     }
-    warnings = grouping.warnings(groups)
-    for name, content in (
-        ("report.html", text),
-        ("report.csv", tables.as_csv(groups, others, classes)),
-        ("report.md", tables.as_markdown(title, compared, warnings)),
-    ):
+    warnings = fairness.warnings(groups)
+    contents = {
+        "report.html": text,
+        "report.csv": tables.as_csv(groups, others, classes),
+        "report.md": tables.as_markdown(title, compared, warnings),
+    }
+    for name, content in contents.items():
         data = content.encode("utf-8", "replace")
         write_atomically(output / name, lambda file, it=data: file.write(it))  # type: ignore[misc]
     print(table([baseline, *(group for group in groups if group is not baseline)]))
-    print(*map(printable, warnings), f"report  {output / 'report.html'}", sep="\n")
+    written = ", ".join([str(output / "report.html"), "report.csv", "report.md"])
+    print(*map(printable, warnings), f"report  {written}", sep="\n")

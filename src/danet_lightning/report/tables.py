@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from danet_lightning.runs.grouping import Group, difference
@@ -30,6 +31,7 @@ COSTS = {
     "share waiting for data": ("data_share", 2),
     "peak memory, GiB": ("peak_memory_gib", 2),
 }
+FORMULA = ("=", "+", "-", "@")  # by what a spreadsheet knows one
 
 
 def group_table(groups: Sequence[Group], baseline: Group) -> Table:
@@ -115,7 +117,7 @@ def as_csv(groups: Sequence[Group], others: Sequence[Run], classes: Sequence[str
         values |= {"git_commit": results.get("git_commit")}
         values |= {f"iou/{key}": results.get("class_iou", {}).get(key) for key in classes}
         values |= {f"config/{key}": value for key, value in _differing(groups, run).items()}
-        rows.append(values)
+        rows.append({_plain(key): _plain(value) for key, value in values.items()})
     text = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -137,6 +139,22 @@ def as_markdown(title: str, tables: Mapping[str, Table], warnings: Sequence[str]
 
 def _differing(groups: Sequence[Group], run: Run) -> dict[str, str]:
     return next((group.values for group in groups if run in group.runs), {})
+
+
+def _plain(value: Any) -> Any:
+    """Write a text so that neither a terminal nor a spreadsheet takes it for a command."""
+    if not isinstance(value, str | Path):
+        return value
+    text = printable(str(value))
+    # beginnings of a formula, but for those of a number
+    return f"'{text}" if text[:1] in FORMULA and _parsed(text) is None else text
+
+
+def _parsed(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _cell(value: Any, digits: int) -> Cell:

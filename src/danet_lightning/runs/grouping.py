@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from danet_lightning.errors import RequestError, nearest
-from danet_lightning.runs.reading import Run, listed
+from danet_lightning.runs.reading import Run
 
 # what says where things lie, how they are shown, and which of several alike runs it is
 ASIDE = ("seed", "run_dir", "sweep_dir", "dirpath")
@@ -109,12 +109,23 @@ def _by_seed(group: Group) -> dict[str, float]:
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
-    """Group the runs that have a configuration, in the order in which each group appears first."""
+    """Group the runs that have a configuration, in the order in which each group appears first.
+
+    Runs of other classes are never one group, also where their configurations are the same.
+    """
     known = [run for run in runs if run.config]
     keys = differing(known)
-    groups: dict[tuple[str, ...], list[Run]] = {}
+    alike: dict[tuple[str, ...], list[Run]] = {}
     for run in known:
-        groups.setdefault(tuple(shown(run.config, key) for key in keys), []).append(run)
+        alike.setdefault(tuple(shown(run.config, key) for key in keys), []).append(run)
+    groups = alike
+    if any(len({run.classes for run in members if run.classes}) > 1 for members in alike.values()):
+        keys, groups = [*keys, "classes"], {}
+        for values, members in alike.items():
+            first = next((run.classes for run in members if run.classes), ())  # of unfinished runs
+            for run in members:
+                names = f"[{','.join(run.classes or first)}]"
+                groups.setdefault((*values, names), []).append(run)
     typed = list(dict.fromkeys(key for run in known for key in run.typed))
     naming = _naming(keys, list(groups), typed)
     made = []
@@ -200,51 +211,3 @@ def choose_baseline(groups: Sequence[Group], wanted: str | None) -> Group:
         f"baseline={wanted}: neither a run folder among these nor the name of a group"
         f"{nearest(wanted, names)} Groups: {'; '.join(names[:20])}"
     )
-
-
-def warnings(groups: Sequence[Group]) -> list[str]:
-    """Say what makes it unfair to compare these runs, in a sentence each."""
-    runs = [run for group in groups for run in group.scored]
-    sentences = []
-    facts: dict[str, list[str]] = {
-        "protocols": [listed(run.results.get("protocol", {})) for run in runs],
-        "classes": [", ".join(run.results.get("class_iou", {})) for run in runs],
-        "data": [listed(data) for run in runs if (data := run.results.get("data"))],
-        "commits": [str(run.results.get("git_commit")) for run in runs],
-        "versions": [listed(run.results.get("versions", {})) for run in runs],
-        "machines": [listed(run.results.get("machine", {})) for run in runs],
-    }
-    for name, values in facts.items():
-        different = list(dict.fromkeys(values))
-        if len(different) > 1:
-            sentences.append(f"{NOTES[name]}: {' / '.join(_parts(different)[:4])}")
-    if any(commit.endswith("+changes") for commit in facts["commits"]):
-        sentences.append(
-            "Some runs had changes that were not committed, so their code is not known."
-        )
-    partial = [str(run.path) for run in runs if run.results.get("partial")]
-    if partial:
-        sentences.append(f"Only a part of the split was evaluated: {', '.join(partial[:4])}")
-    for group in groups:
-        seeds = [run.seed for run in group.scored if run.seed is not None]
-        twice = sorted({str(seed) for seed in seeds if seeds.count(seed) > 1})
-        if twice:
-            sentences.append(f"{group.name}: several runs have the same seed, {', '.join(twice)}.")
-    return sentences
-
-
-NOTES = {
-    "protocols": "The protocols differ, so the mIoUs are not of the same thing",
-    "classes": "The classes differ, so means over them are not of the same thing",
-    "data": "The images or labels differ",
-    "commits": "The commits differ",
-    "versions": "The versions differ",
-    "machines": "The machines differ, so times are not comparable",
-}
-
-
-def _parts(texts: Sequence[str]) -> list[str]:
-    """Leave out of comma-separated texts what all of them have."""
-    parts = [text.split(", ") for text in texts]
-    common = set.intersection(*map(set, parts))
-    return [", ".join(each for each in part if each not in common) or "none" for part in parts]

@@ -71,6 +71,11 @@ class Run:
         """Return the mIoU; None where there is none."""
         return self.results.get("miou")
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the classes that were evaluated; none where there are no results."""
+        return tuple(self.results.get("class_iou", {}))
+
     @cached_property
     def series(self) -> Series:
         """Read every column of metrics.csv; empty where there is none."""
@@ -88,7 +93,7 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     for place in map(Path, places):
         if not place.is_dir():
             raise RequestError(f"runs: no folder at {place.absolute()}; give run or sweep folders.")
-        runs = {path.resolve(): path for path in below(place)}
+        runs = {path.resolve(): path for path in below(place, set())}
         if not runs:
             raise RequestError(
                 f"runs: {place} holds no run: neither it nor a folder below has results.json, "
@@ -98,8 +103,15 @@ def find(places: Sequence[str | Path]) -> list[Path]:
     return list(folders.values())
 
 
-def below(folder: Path) -> Iterator[Path]:
-    """Yield the run folders at and below a folder, none inside of another."""
+def below(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Yield the run folders at and below a folder, none inside of another.
+
+    Links are followed, but nowhere twice: `seen` holds the real places, and is added to.
+    """
+    real = folder.resolve()
+    if real in seen:
+        return
+    seen.add(real)
     if any((folder / name).exists() for name in RECORDS):
         yield folder
         return
@@ -108,8 +120,8 @@ def below(folder: Path) -> Iterator[Path]:
     except OSError:
         return
     for path in paths:
-        if not path.name.startswith(".") and path.is_dir() and not path.is_symlink():
-            yield from below(path)
+        if not path.name.startswith(".") and path.is_dir():
+            yield from below(path, seen)
 
 
 def _order(path: Path) -> tuple[float, str]:

@@ -22,7 +22,7 @@ from danet_lightning.errors import checked
 from danet_lightning.evaluate.metrics import class_iou
 from danet_lightning.pictures.confusion import class_bars, confusion_figure, rendered
 from danet_lightning.pictures.curves import curves
-from danet_lightning.pictures.masks import contact_sheet, strip
+from danet_lightning.pictures.panels import contact_sheet, strip
 from danet_lightning.train.metrics_file import MetricsFile
 
 

@@ -96,7 +96,6 @@ class PositionView {
     const shown = this.find(".shown"), image = this.find(".pick img");
     shown.addEventListener("input", () => {
       image.src = pictures[shown.value];
-      image.classList.toggle("pixelated", shown.value !== "photo");
     });
   }
 
