@@ -76,7 +76,6 @@ def checked(called: Called) -> Called:
     once, in a RequestError.
     """
     signature = inspect.signature(called)
-    title = called.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
     @functools.wraps(called)
     def checking(*args: Any, **kwargs: Any) -> Any:
@@ -84,6 +83,8 @@ def checked(called: Called) -> Called:
         values = {name: value for name, value in bound.arguments.items() if name in hints()}
         problems = argument_problems(called, values)
         if problems:
+            name = called.__name__
+            title = type(args[0]).__name__ if name == "__init__" else name
             raise RequestError("\n".join(f"{title}({key}=): {problems[key]}" for key in problems))
         for name, value in values.items():
             adapter = _adapter(hints()[name])
