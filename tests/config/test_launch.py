@@ -28,8 +28,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from danet_lightning.__main__ import VERBS
 from danet_lightning.config import launch as config_module
 from danet_lightning.config.commands import EvaluateConfig, PredictConfig, TrainConfig
-from danet_lightning.config.launch import conf_dir, explain, validate
-from danet_lightning.config.overrides import literal
+from danet_lightning.config.explanation import explain
+from danet_lightning.config.request import conf_dir, validate
+from danet_lightning.config.spelling import literal
 from danet_lightning.errors import RequestError
 
 CONF = conf_dir()

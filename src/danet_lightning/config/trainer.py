@@ -22,7 +22,8 @@ from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.config.building import build
-from danet_lightning.config.commands import CommandConfig, marked
+from danet_lightning.config.commands import CommandConfig
+from danet_lightning.config.rules import marked
 from danet_lightning.errors import PLACED, RequestError
 from danet_lightning.processes.agreement import Agreement
 from danet_lightning.processes.internals import copies_this_process

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from danet_lightning.checkpoints import loading as checkpoint
-from danet_lightning.config.commands import TrainConfig, marked
+from danet_lightning.config.commands import TrainConfig
+from danet_lightning.config.rules import marked
 from danet_lightning.errors import PASSING, PLACED, ROUNDING, RequestError
 
 log = logging.getLogger(__name__)
