@@ -9,6 +9,7 @@ import wandb
 
 from danet_lightning.errors import RequestError
 from danet_lightning.train import wandb_logger as tracking
+from danet_lightning.train import wandb_mode
 from danet_lightning.train.wandb_mode import answers, choose_mode, has_key
 
 
@@ -37,7 +38,7 @@ def test_offline_without_a_key(nobody):
 def test_offline_within_seconds_when_the_server_is_silent(nobody, silent_server):
     nobody.setenv("WANDB_API_KEY", "k" * 40)
     nobody.setenv("WANDB_BASE_URL", silent_server)
-    nobody.setattr(tracking, "CONNECT_SECONDS", 0.5)
+    nobody.setattr(wandb_mode, "CONNECT_SECONDS", 0.5)
     begin = time.monotonic()
     mode, reason = choose_mode()
     assert mode == "offline"

@@ -11,7 +11,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from danet_lightning.config.spelling import literal
-from danet_lightning.errors import RequestError, nearest
+from danet_lightning.errors import RequestError, first_line, nearest
 from danet_lightning.processes.launching import rank, started_outside
 
 
@@ -39,7 +39,7 @@ def explain(error: BaseException) -> str:
     if not isinstance(cause, OmegaConfBaseException):
         return text
     added = re.search(r"use (\+(?!hydra).*)", text)  # a key that the schema knows, or Hydra's own
-    reason = f"no file sets it; write {added[1]}" if added else str(cause).splitlines()[0]
+    reason = f"no file sets it; write {added[1]}" if added else first_line(cause)
     return f"{cause.full_key}: {reason}"
 
 

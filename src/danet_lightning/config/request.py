@@ -28,9 +28,10 @@ from danet_lightning.config.rules import problems
 from danet_lightning.config.run_folder import Folder, chosen_folder
 from danet_lightning.config.spelling import quoted
 from danet_lightning.config.validation import restore_texts
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, first_line
 from danet_lightning.processes.internals import command_line_parser
 from danet_lightning.processes.launching import rank, started_outside
+from danet_lightning.runs.reading import flat
 
 VERSION_BASE = "1.3"
 
@@ -203,26 +204,19 @@ def validate(config: DictConfig, form: type[CommandConfig], overrides: Sequence[
     """
     restore_texts(config, overrides)
     raw = OmegaConf.to_container(config, resolve=False)
-    wrong = {key: f"a value is required: {key}=..." for key in _keys_of(raw, r"\?\?\?")}
+    texts = {key: value for key, value in flat(raw).items() if isinstance(value, str)}
+    missing = [key for key, text in texts.items() if text == "???"]
+    wrong = {key: f"a value is required: {key}=..." for key in missing}
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True)
         wrong = problems(plain, form) | wrong
     except OmegaConfBaseException as error:  # an interpolation; perhaps to a missing value
-        wrong = wrong or {str(error.full_key): str(error).splitlines()[0]}
-    copies = _keys_of(raw, r"\$\{([\w.]+)\}")
+        wrong = wrong or {str(error.full_key): first_line(error)}
+    matches = {key: re.fullmatch(r"\$\{([\w.]+)\}", text) for key, text in texts.items()}
+    copies = {key: match[1] for key, match in matches.items() if match}
     lines = [f"{key}: {text}" for key, text in wrong.items() if not _is_copy(key, wrong, copies)]
     if lines:
         raise RequestError("\n".join(lines))
-
-
-def _keys_of(value: Any, pattern: str, key: str = "") -> dict[str, str]:
-    """Return the dotted keys of all texts that match, with the first group of the match."""
-    if isinstance(value, str) and (match := re.fullmatch(pattern, value)):
-        return {key: match[match.lastindex or 0]}
-    keys: dict[str, str] = {}
-    for name, child in value.items() if isinstance(value, dict) else ():
-        keys |= _keys_of(child, pattern, f"{key}.{name}" if key else str(name))
-    return keys
 
 
 def _is_copy(key: str, wrong: dict[str, str], copies: dict[str, str]) -> bool:

@@ -18,7 +18,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 from pydantic import ValidationError
 
-from danet_lightning.errors import RequestError, checked
+from danet_lightning.errors import RequestError, checked, first_line
 from danet_lightning.processes.internals import WANDB_FLUSH_SETTING
 from danet_lightning.train.wandb_mode import choose_mode
 
@@ -135,7 +135,7 @@ def wandb_logger(
             **modes,
         )
     except (wandb.Error, ValueError) as error:
-        cause = str(error).strip().splitlines()[0].rstrip(".")
+        cause = first_line(error).rstrip(".")
         if isinstance(error, ValidationError):  # of one of W&B's settings
             detail = error.errors(include_url=False)[0]
             variable = f"WANDB_{str(detail['loc'][0]).removeprefix('run_').upper()}"
