@@ -193,7 +193,7 @@ def checked(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _copied(value: Any, budget: list[int], path: Path, depth: int = 0) -> Any:
-    """Copy dicts and lists: what occurs twice is counted twice, a list inside itself for ever."""
+    """Copy nested dicts and lists, within a budget of values: a list may be inside of itself."""
     budget[0] -= 1
     if depth > DEEPEST or budget[0] < 0:
         limit = f"is nested more than {DEEPEST} deep" if depth > DEEPEST else "holds too much"

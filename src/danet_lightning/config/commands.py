@@ -100,7 +100,7 @@ class TrainConfig(CommandConfig):
 
 @dataclass(kw_only=True)
 class DataConfig(CommandConfig):
-    """The recipe that a data set brings along, to commands that do not train."""
+    """The top level of commands that do not train: a data set's recipe is there, and not used."""
 
     augmentation: Recipe = None
     data: Recipe = None

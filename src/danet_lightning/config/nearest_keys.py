@@ -62,7 +62,7 @@ def _unknown(override: Override, config: Mapping[str, Any]) -> str:
 
 
 def _takes(node: Mapping[str, Any], name: str) -> bool:
-    """Tell whether what a node builds, which is imported, takes an argument that no file sets."""
+    """Tell whether the class of a node, imported for it, takes an argument that no file sets."""
     if "_target_" not in node or get_close_matches(name, node, cutoff=0.8):
         return False
     try:

@@ -177,7 +177,7 @@ def refuse_without_best(content: Mapping[str, Any], path: Path, run_dir: Path) -
 
 
 def refuse_shorter(content: Mapping[str, Any], trainer: Mapping[str, Any], path: Path) -> None:
-    """Lightning would fail where fewer epochs or steps are asked for than were done.
+    """Refuse fewer epochs or steps than were done: Lightning would fail.
 
     Raises:
         RequestError: with both numbers.
