@@ -654,6 +654,17 @@ def test_a_typo_is_refused_before_anything_heavy_is_imported(typo: str, tmp_path
     assert run("-c", code, cwd=tmp_path).stdout == "set()\n"
 
 
+def test_slurm_is_looked_for_before_a_sweep_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["-m", "hydra/launcher=submitit_slurm", "seed=0,1", f"sweep_dir={tmp_path}/sweep"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RequestError, match="this machine has no srun"):
+        check_command_line("train", TrainConfig, words)
+    (tmp_path / "srun").touch(mode=0o755)
+    assert check_command_line("train", TrainConfig, words)
+
+
 def test_danet_lists_its_verbs(tmp_path: Path) -> None:
     package = Path(config_module.__file__).parents[1]
     assert set(VERBS) == {path.parent.name for path in package.glob("*/__main__.py")}
