@@ -25,8 +25,8 @@ from danet_lightning import load
 from danet_lightning.checkpoints.metadata import git_commit, versions
 from danet_lightning.checkpoints.onnx_file import OnnxNetwork
 from danet_lightning.config.building import build
-from danet_lightning.config.launch import VERSION_BASE, conf_dir
 from danet_lightning.config.overrides import compose
+from danet_lightning.config.request import VERSION_BASE, conf_dir
 from danet_lightning.disk.writing import write_content
 from danet_lightning.evaluate.protocols import MultiView
 from danet_lightning.export.graph import onnx_model

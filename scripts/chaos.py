@@ -133,7 +133,7 @@ def _compose(overrides: list[str], config: Path) -> None:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from danet_lightning.config.launch import conf_dir
+    from danet_lightning.config.request import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         made = compose("train", [*TRAINING, *overrides, "run_dir=RUN", "sweep_dir=none"])

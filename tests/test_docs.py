@@ -10,7 +10,7 @@ from launching import check_command_line
 
 from danet_lightning.__main__ import VERBS
 from danet_lightning.config import commands as schema
-from danet_lightning.config.launch import understood
+from danet_lightning.config.spelling import understood
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

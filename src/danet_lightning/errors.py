@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
+from inspect import Parameter
 from typing import Any, Optional, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -51,6 +52,11 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {match[0]}?" if match else "."
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where there is none."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
 def require_extra(extra: str, modules: Sequence[str], purpose: str) -> None:
     """Refuse what needs packages that are not installed, naming the extra that brings them.
 
@@ -76,7 +82,6 @@ def checked(called: Called) -> Called:
     once, in a RequestError.
     """
     signature = inspect.signature(called)
-    title = called.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
     @functools.wraps(called)
     def checking(*args: Any, **kwargs: Any) -> Any:
@@ -84,6 +89,8 @@ def checked(called: Called) -> Called:
         values = {name: value for name, value in bound.arguments.items() if name in hints()}
         problems = argument_problems(called, values)
         if problems:
+            name = called.__name__
+            title = type(args[0]).__name__ if name == "__init__" else name
             raise RequestError("\n".join(f"{title}({key}=): {problems[key]}" for key in problems))
         for name, value in values.items():
             adapter = _adapter(hints()[name])
@@ -131,12 +138,13 @@ def argument_types(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
             parameters = inspect.signature(constructor).parameters.values()
         except ValueError:  # written in C
             return types, True
-        for it in parameters:
-            if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY) and it.name != "self":
-                hint = hints.get(it.name, Any)
-                optional = Optional[hint] if it.default is None else hint  # noqa: UP045
-                types.setdefault(it.name, optional)
-        if not any(it.kind is it.VAR_KEYWORD for it in parameters):
+        for parameter in parameters:
+            is_named = parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+            if is_named and parameter.name != "self":
+                hint = hints.get(parameter.name, Any)
+                optional = Optional[hint] if parameter.default is None else hint  # noqa: UP045
+                types.setdefault(parameter.name, optional)
+        if all(each.kind is not Parameter.VAR_KEYWORD for each in parameters):
             return types, False
     return types, True
 

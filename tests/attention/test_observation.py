@@ -6,7 +6,6 @@ from torch import nn
 
 from danet_lightning.attention.observation import (
     at_positions,
-    class_shares,
     observe,
     position_of,
 )
@@ -119,6 +118,3 @@ def test_positions_and_shares_by_hand() -> None:
     mask = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 255, 255]], np.uint8)
     assert at_positions(mask, (3, 2)).tolist() == [[0, 1], [0, 1], [2, 255]]
     assert [position_of(point, (3, 4), (3, 2)) for point in ((0, 0), (0, 2), (2, 3))] == [0, 1, 5]
-    row = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-    shares = class_shares(row, torch.tensor([2, 0, 2, 0], dtype=torch.uint8), 4)
-    torch.testing.assert_close(shares, torch.tensor([0.6, 0, 0.4, 0], dtype=torch.float64))

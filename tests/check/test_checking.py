@@ -122,34 +122,25 @@ def label(root: Path, content: np.ndarray) -> Path:
     return path
 
 
-def turned(root: Path) -> list[Path]:
-    path = root / "train" / "train 003.jpg"
+def with_orientation(path: Path, orientation: int) -> list[Path]:
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
     with Image.open(path) as image:
         image.load()
     image.save(path, exif=exif)
     return [path]
+
+
+def turned(root: Path) -> list[Path]:
+    return with_orientation(root / "train" / "train 003.jpg", 6)
 
 
 def turned_png(root: Path) -> list[Path]:
-    path = root / "train" / "train 001.png"
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    with Image.open(path) as image:
-        image.load()
-    image.save(path, exif=exif)
-    return [path]
+    return with_orientation(root / "train" / "train 001.png", 3)
 
 
 def turned_label(root: Path) -> list[Path]:
-    path = root / "trainannot" / "train 002.png"
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    with Image.open(path) as image:
-        image.load()
-    image.save(path, exif=exif)
-    return [path]
+    return with_orientation(root / "trainannot" / "train 002.png", 3)
 
 
 def same_in_two_splits(root: Path) -> list[Path]:

@@ -155,7 +155,7 @@ MODELS = {
     "torch.nn.Sequential": "outside",
     "danet_lightningx.Net": "outside",
     "danet_lightning.config.building.build_over": "where a class of danet_lightning.models has to",
-    "danet_lightning.train.wandb_logger.answers": "where a class of",
+    "danet_lightning.train.wandb_mode.answers": "where a class of",
     "danet_lightning.train.wandb_logger.wandb_logger": "where a class of",
     "danet_lightning.checkpoints.loading.load": "where a class of",
     "danet_lightning.__main__.main": "no name of a class",

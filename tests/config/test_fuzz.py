@@ -17,8 +17,9 @@ from launching import check_command_line
 from omegaconf import OmegaConf
 
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import conf_dir, explain
-from danet_lightning.config.overrides import literal
+from danet_lightning.config.explanation import explain
+from danet_lightning.config.request import conf_dir
+from danet_lightning.config.spelling import literal
 from danet_lightning.errors import RequestError
 
 DRAWN = 300

@@ -29,8 +29,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from danet_lightning.__main__ import VERBS
 from danet_lightning.config import launch as config_module
 from danet_lightning.config.commands import EvaluateConfig, PredictConfig, TrainConfig
-from danet_lightning.config.launch import conf_dir, explain, validate
-from danet_lightning.config.overrides import literal
+from danet_lightning.config.explanation import explain
+from danet_lightning.config.request import conf_dir, validate
+from danet_lightning.config.spelling import literal
 from danet_lightning.errors import RequestError
 
 CONF = conf_dir()
@@ -653,6 +654,17 @@ def test_a_typo_is_refused_before_anything_heavy_is_imported(typo: str, tmp_path
         "print({'torch', 'lightning', 'albumentations', 'wandb', 'numpy'} & set(sys.modules))"
     )
     assert run("-c", code, cwd=tmp_path).stdout == "set()\n"
+
+
+def test_slurm_is_looked_for_before_a_sweep_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["-m", "hydra/launcher=submitit_slurm", "seed=0,1", f"sweep_dir={tmp_path}/sweep"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RequestError, match="this machine has no srun"):
+        check_command_line("train", TrainConfig, words)
+    (tmp_path / "srun").touch(mode=0o755)
+    assert check_command_line("train", TrainConfig, words)
 
 
 def test_danet_lists_its_verbs(tmp_path: Path) -> None:

@@ -12,17 +12,12 @@ from hydra.errors import OverrideParseException
 from launching import check_command_line
 from omegaconf import OmegaConf
 
-from danet_lightning.config.commands import (
-    CheckConfig,
-    EvaluateConfig,
-    TrainConfig,
-    open_keys,
-    text_keys,
-)
+from danet_lightning.config.commands import CheckConfig, EvaluateConfig, TrainConfig
 from danet_lightning.config.explanation import explain
-from danet_lightning.config.launch import conf_dir, validate
-from danet_lightning.config.overrides import added, literal
 from danet_lightning.config.overrides import compose as compose_job
+from danet_lightning.config.request import conf_dir, validate
+from danet_lightning.config.rules import open_keys, text_keys
+from danet_lightning.config.spelling import added, literal
 
 PATHS = [
     *("Größe/ä 1.png", "a[1].png", "it's.png", "007", "a,b=c.png", "木\\", "*.jpg", "a:b", "-x"),

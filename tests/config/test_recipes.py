@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import conf_dir, validate
 from danet_lightning.config.overrides import compose, points
+from danet_lightning.config.request import conf_dir, validate
 from danet_lightning.data.cityscapes import Cityscapes
 from danet_lightning.data.cocostuff10k import CocoStuff10k
 from danet_lightning.data.pascal_context import PascalContext

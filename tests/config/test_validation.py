@@ -7,8 +7,9 @@ import pytest
 import torch
 from lightning import Trainer
 
-from danet_lightning.config.commands import TrainConfig, problems, processes
+from danet_lightning.config.commands import TrainConfig
 from danet_lightning.config.ranges import OptimizerNode, TrainerNode
+from danet_lightning.config.rules import problems, processes
 from danet_lightning.config.validation import find_target, node_problems
 from danet_lightning.errors import argument_types
 

@@ -29,11 +29,11 @@ from torch import Tensor, nn
 
 from danet_lightning.check.run import walk
 from danet_lightning.checkpoints.metadata import dataset_facts, facts_for_module
-from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
+from danet_lightning.config.request import conf_dir
 from danet_lightning.data.base import DataSet
 from danet_lightning.data.datamodule import SegmentationDataModule
-from danet_lightning.data.files.legend import UNMAPPED
+from danet_lightning.data.files.readings import UNMAPPED
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.protocols import MultiView

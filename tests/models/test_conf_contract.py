@@ -12,8 +12,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor, nn
 
-from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
+from danet_lightning.config.request import conf_dir
 from danet_lightning.models import DANet
 from danet_lightning.models.segmenter import Network
 

@@ -30,8 +30,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
+from danet_lightning.config.request import conf_dir
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.errors import RequestError
 from danet_lightning.prepare import run as preparation

@@ -12,7 +12,8 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import checked_request, conf_dir, understood
+from danet_lightning.config.request import checked_request, conf_dir
+from danet_lightning.config.spelling import understood
 from danet_lightning.errors import RequestError
 from danet_lightning.report import workspace as ours
 

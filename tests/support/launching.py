@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 import danet_lightning.train.run
 from danet_lightning.config.commands import CommandConfig, TrainConfig
-from danet_lightning.config.launch import checked_request, launch
+from danet_lightning.config.launch import launch
+from danet_lightning.config.request import checked_request
 from danet_lightning.config.run_folder import Folder
 
 

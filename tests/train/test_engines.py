@@ -25,8 +25,8 @@ from trainings import EVERY_STEP, TINY, killed_at, same_runs
 
 from danet_lightning.config.building import run_errors
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.launch import conf_dir
 from danet_lightning.config.overrides import compose
+from danet_lightning.config.request import conf_dir
 from danet_lightning.config.trainer import refuse_unsupported
 from danet_lightning.errors import RequestError
 

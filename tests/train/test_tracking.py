@@ -9,6 +9,8 @@ import wandb
 
 from danet_lightning.errors import RequestError
 from danet_lightning.train import wandb_logger as tracking
+from danet_lightning.train import wandb_mode
+from danet_lightning.train.wandb_mode import answers, choose_mode, has_key
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def silent_server():
 
 
 def test_offline_without_a_key(nobody):
-    mode, reason = tracking.choose_mode()
+    mode, reason = choose_mode()
     assert mode == "offline"
     assert "wandb login" in reason
 
@@ -36,9 +38,9 @@ def test_offline_without_a_key(nobody):
 def test_offline_within_seconds_when_the_server_is_silent(nobody, silent_server):
     nobody.setenv("WANDB_API_KEY", "k" * 40)
     nobody.setenv("WANDB_BASE_URL", silent_server)
-    nobody.setattr(tracking, "CONNECT_SECONDS", 0.5)
+    nobody.setattr(wandb_mode, "CONNECT_SECONDS", 0.5)
     begin = time.monotonic()
-    mode, reason = tracking.choose_mode()
+    mode, reason = choose_mode()
     assert mode == "offline"
     assert silent_server in reason
     assert time.monotonic() - begin < 5
@@ -47,19 +49,19 @@ def test_offline_within_seconds_when_the_server_is_silent(nobody, silent_server)
 def test_offline_when_nobody_listens(nobody):
     nobody.setenv("WANDB_API_KEY", "k" * 40)
     nobody.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    assert tracking.choose_mode()[0] == "offline"
+    assert choose_mode()[0] == "offline"
 
 
 def test_the_users_mode_wins(nobody):
     nobody.setenv("WANDB_MODE", "disabled")
-    assert tracking.choose_mode()[0] == "disabled"
+    assert choose_mode()[0] == "disabled"
 
 
 def test_a_key_in_netrc_counts(nobody, tmp_path):
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai\n login user\n password {'k' * 40}\n")
     (tmp_path / "netrc").chmod(0o600)
-    assert tracking.has_key("api.wandb.ai")
-    assert not tracking.has_key("wandb.example.org")
+    assert has_key("api.wandb.ai")
+    assert not has_key("wandb.example.org")
 
 
 @pytest.mark.parametrize(
@@ -70,18 +72,18 @@ def test_an_address_that_is_none_is_a_sentence(nobody, monkeypatch, url):
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", url)
     with pytest.raises(RequestError, match="give an address such as"):
-        tracking.choose_mode()
+        choose_mode()
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_name_that_no_server_can_have_does_not_answer():
-    assert not tracking.answers(f"http://{'a' * 70}.example", 5)
+    assert not answers(f"http://{'a' * 70}.example", 5)
 
 
 def test_a_netrc_that_is_no_text_holds_no_key(nobody, monkeypatch, tmp_path):
     (tmp_path / "netrc").write_bytes(b"machine \xff login user password x\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert not tracking.has_key("api.wandb.ai")
+    assert not has_key("api.wandb.ai")
 
 
 def test_best_miou_is_in_the_summary(nobody, tmp_path):
@@ -166,7 +168,7 @@ def test_a_run_goes_on_where_wandb_dir_has_many(nobody, tmp_path):
 )  # fmt: skip
 def test_modes(nobody, name, value, mode):
     nobody.setenv(name, value)
-    assert tracking.choose_mode()[0] == mode
+    assert choose_mode()[0] == mode
 
 
 @pytest.mark.parametrize(

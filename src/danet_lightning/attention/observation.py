@@ -152,20 +152,6 @@ def observe(
     return Observation(original_size, image, label, prediction, branches)
 
 
-def class_shares(row: Tensor, classes: Tensor, count: int) -> Tensor:
-    """Sum the weights of positions by their classes.
-
-    Args:
-        row: (N,), with the sum 1.
-        classes: (N,) class ids.
-        count: K.
-
-    Returns:
-        (K,), with the sum 1.
-    """
-    return torch.bincount(classes.long(), row, count)
-
-
 def at_positions(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return the class of each position: that of the pixel in its middle. (H, W) -> (h, w)."""
     rows, columns = (

@@ -47,16 +47,14 @@ def _inside_one_folder(state: dict[str, Any]) -> dict[str, Any]:
     to_delete = [*(best if isinstance(best, dict) else ()), state.get("kth_best_model_path", "")]
     to_delete.append(state.get("last_model_path", ""))
     for name in (folder, state.get("best_model_path", ""), *to_delete):
-        if name and (not isinstance(name, str) or re.search("::|://", name) or _climbs(name)):
+        if name and (
+            not isinstance(name, str) or re.search("::|://", name) or ".." in Path(name).parts
+        ):
             raise ValueError(f"{str(name)[:80]!r} is no path of a file")
     for name in filter(None, to_delete):
         if Path(name).parent != Path(folder) or Path(name).suffix != ".ckpt":
             raise ValueError(f"{name[:80]!r} is no checkpoint in {folder[:80]!r}")
     return state
-
-
-def _climbs(name: str) -> bool:
-    return ".." in Path(name).parts
 
 
 def _of_numbers(state: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +183,7 @@ def checked(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         text = json.dumps(plain["danet_lightning"])
         _Content.model_validate(plain)
     except ValidationError as error:
-        reasons = [_told(detail) for detail in error.errors(include_url=False)[:3]]
+        reasons = [_sentence(detail) for detail in error.errors(include_url=False)[:3]]
         raise _malformed(path, "; ".join(reasons)) from error
     except (TypeError, ValueError) as error:  # json's
         raise _malformed(path, f"danet_lightning: {error}") from error
@@ -194,20 +192,20 @@ def checked(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return plain
 
 
-def _copied(value: Any, left: list[int], path: Path, depth: int = 0) -> Any:
-    """Copy dicts and lists: what occurs twice is counted twice, a list inside itself for ever."""
-    left[0] -= 1
-    if depth > DEEPEST or left[0] < 0:
+def _copied(value: Any, budget: list[int], path: Path, depth: int = 0) -> Any:
+    """Copy nested dicts and lists, within a budget of values: a list may be inside of itself."""
+    budget[0] -= 1
+    if depth > DEEPEST or budget[0] < 0:
         limit = f"is nested more than {DEEPEST} deep" if depth > DEEPEST else "holds too much"
         raise _malformed(path, f"it {limit}")
     if isinstance(value, dict):
-        return {name: _copied(child, left, path, depth + 1) for name, child in value.items()}
+        return {name: _copied(child, budget, path, depth + 1) for name, child in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(child, left, path, depth + 1) for child in value)
+        return type(value)(_copied(child, budget, path, depth + 1) for child in value)
     return value
 
 
-def _told(detail: Any) -> str:
+def _sentence(detail: Any) -> str:
     place = ".".join(str(part)[:40] for part in detail["loc"])
     return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}"
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from danet_lightning.checkpoints.kinds import OURS, Kind
-from danet_lightning.errors import RequestError, argument_problems
+from danet_lightning.errors import RequestError, argument_problems, first_line
 from danet_lightning.models import dilated_resnet
 from danet_lightning.models.segmenter import EvaluationProtocol, Network
 from danet_lightning.models.weights import refuse_larger
@@ -100,7 +100,7 @@ def build(
     try:
         return target(**arguments, **parts)
     except Exception as error:
-        raise _wrong(kind, f"{name} cannot be built: {_first_line(error)}") from error
+        raise _wrong(kind, f"{name} cannot be built: {first_line(error)}") from error
 
 
 def _require_places(target: Callable[..., Any], kind: Kind, arguments: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ def _find(name: Any, kind: Kind, trusted: Sequence[str]) -> Callable[..., Any]:
     except Exception as error:
         raise _wrong(
             kind,
-            f"{name} cannot be imported: {_first_line(error)}. Its package belongs on PYTHONPATH",
+            f"{name} cannot be imported: {first_line(error)}. Its package belongs on PYTHONPATH",
         ) from error
     is_builder = any(target is builder for builder in kind.builders)
     if not is_builder and not (
@@ -166,10 +166,6 @@ def _nested_target(value: Any) -> Any:
     elif isinstance(value, list | tuple):
         children = value
     return next(filter(None, map(_nested_target, children)), None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _refused(name: Any, place: str, reason: str) -> RequestError:

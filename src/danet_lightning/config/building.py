@@ -87,7 +87,7 @@ def build_over(
 
 
 def _merged(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace values at any depth, by no other rule: OmegaConf would resolve the checkpoint's."""
+    """Replace values at any depth; unlike OmegaConf, resolve no interpolation of the checkpoint."""
     merged = dict(stored)
     for key, value in changes.items():
         is_deeper = isinstance(value, dict) and isinstance(stored.get(key), dict)
@@ -97,7 +97,7 @@ def _merged(stored: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 @contextmanager
 def request_errors() -> Iterator[None]:
-    """Make what goes wrong while the parts are built the request's fault, not the run's."""
+    """Raise what goes wrong while parts are built as a RequestError, which names the part."""
     try:
         yield
     except InstantiationException as error:

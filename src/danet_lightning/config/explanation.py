@@ -10,8 +10,8 @@ from hydra.core.override_parser.types import Quote
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from danet_lightning.config.overrides import literal
-from danet_lightning.errors import RequestError, nearest
+from danet_lightning.config.spelling import literal
+from danet_lightning.errors import RequestError, first_line, nearest
 from danet_lightning.processes.launching import rank, started_outside
 
 
@@ -33,18 +33,13 @@ def explain(error: BaseException) -> str:
         case OSError():
             name = error.filename or "into it"
             return f"run_dir: cannot write {name} ({error.strerror}); set run_dir=..."
-        case RuntimeError() if "srun" in text:  # submitit's
-            return (
-                "hydra/launcher: this machine has no srun, so there is no SLURM to give jobs to. "
-                "Start it on a login node, or leave out hydra/launcher."
-            )
         case ValueError() if isinstance(error.__cause__, OSError):  # the log file
             return explain(error.__cause__)
     cause = error.__cause__
     if not isinstance(cause, OmegaConfBaseException):
         return text
     added = re.search(r"use (\+(?!hydra).*)", text)  # a key that the schema knows, or Hydra's own
-    reason = f"no file sets it; write {added[1]}" if added else str(cause).splitlines()[0]
+    reason = f"no file sets it; write {added[1]}" if added else first_line(cause)
     return f"{cause.full_key}: {reason}"
 
 

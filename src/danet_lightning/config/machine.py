@@ -19,7 +19,7 @@ SOCKET_NAME = len("/pymp-12345678/listener-12345678")
 
 
 def require_working_folder() -> None:
-    """Paths are relative to it, and Python itself fails without.
+    """Refuse to go on where the working folder is gone: Python itself fails without one.
 
     Raises:
         RequestError: It was removed after the shell has gone there.
@@ -44,7 +44,7 @@ def settle_in() -> None:
 
 
 def _find_temporary_folder() -> None:
-    """Choose a folder for sockets, which processes of one job speak through, with a short name.
+    """Choose a folder with a short name for the sockets through which a job's processes speak.
 
     Python makes them below TMPDIR, and a socket's name has at most 107 bytes on Linux, 103 on
     macOS. A child that then fails to open one would be waited for without end.
@@ -88,7 +88,7 @@ def _find_home() -> None:
 
 
 def _go_on_without_log() -> None:
-    """Tell once that the log file cannot be written, where Python would print a traceback a line.
+    """Make a log file that cannot be written say so once, and not by a traceback for each line.
 
     The console has all of it, and what cannot be done without fails by itself.
     """

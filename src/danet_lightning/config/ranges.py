@@ -18,7 +18,7 @@ def _with_target(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _only(allowed: Any, reason: str) -> AfterValidator:
-    """Refuse every other value of an argument of which we can do only one."""
+    """Allow one value of an argument, and refuse all others with the reason."""
 
     def check(value: Any) -> Any:
         if value != allowed:

@@ -30,7 +30,7 @@ THREADS = "OMP_NUM_THREADS"
 
 
 class PointFailed(Exception):  # noqa: N818 - nothing to catch, but for the sweeper
-    """What the sweeper is told: plain, so that it passes between processes."""
+    """Tell the sweeper that a point has failed, in plain text, which passes between processes."""
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def point(run_dir: Path) -> Iterator[None]:
 
 
 def score(run_dir: Path) -> Any:
-    """Return what a sweeper that searches makes the most of: the mIoU, None without one."""
+    """Return the mIoU of a point, which a sweeper that searches maximizes; None without one."""
     results = run_dir / "results.json"
     return json.loads(results.read_text())["miou"] if results.is_file() else None
 

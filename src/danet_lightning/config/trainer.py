@@ -8,21 +8,14 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import (
-    BackboneFinetuning,
-    BatchSizeFinder,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    ModelPruning,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
+from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from danet_lightning.config.building import build
-from danet_lightning.config.commands import CommandConfig, marked
+from danet_lightning.config.commands import CommandConfig
+from danet_lightning.config.rules import marked
 from danet_lightning.errors import PLACED, RequestError
 from danet_lightning.processes.agreement import Agreement
 from danet_lightning.processes.internals import copies_this_process
@@ -30,12 +23,12 @@ from danet_lightning.processes.internals import copies_this_process
 # Weights in 16 bits lose small steps and batch statistics; in 64, evaluate would count otherwise.
 SUPPORTED_PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 ALTERING = (
-    BackboneFinetuning,
-    BatchSizeFinder,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    ModelPruning,
-    StochasticWeightAveraging,
+    callbacks.BackboneFinetuning,
+    callbacks.BatchSizeFinder,
+    callbacks.GradientAccumulationScheduler,
+    callbacks.LearningRateFinder,
+    callbacks.ModelPruning,
+    callbacks.StochasticWeightAveraging,
 )
 PRECISIONS = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
@@ -61,10 +54,10 @@ def build_trainer(
         for name in map(str, logger or ())
     ]
     names = map(str, config.callbacks)
-    callbacks = [build(config, f"callbacks.{name}", Callback) for name in names]
+    built = [build(config, f"callbacks.{name}", Callback) for name in names]
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    callbacks.append(Agreement(plain, marked(plain, CommandConfig, PLACED)))
-    options |= {"logger": loggers or False, "callbacks": callbacks}
+    built.append(Agreement(plain, marked(plain, CommandConfig, PLACED)))
+    options |= {"logger": loggers or False, "callbacks": built}
     epochs, every = config.trainer.max_epochs, config.trainer.get("check_val_every_n_epoch")
     if epochs and every and 0 < epochs < every:  # or the training would have no result
         options["check_val_every_n_epoch"] = epochs
@@ -114,9 +107,10 @@ def refuse_unsupported(trainer: Trainer, precision: Any) -> None:
             f"trainer.precision={precision}: here this is {trainer.precision}. Use 32-true, or "
             "bf16-mixed where the hardware computes in bfloat16."
         )
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
-        if isinstance(callback, WeightAveraging) and isinstance(trainer.strategy, FSDPStrategy):
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, callbacks.WeightAveraging) and isinstance(
+            trainer.strategy, FSDPStrategy
+        ):
             raise RequestError(
                 "averaging: trainer.strategy=fsdp divides the weights among the processes, and no "
                 "average can be taken of parts. Use trainer.strategy=ddp, or averaging=null."

@@ -16,7 +16,7 @@ from danet_lightning.models.segmenter import normalization
 
 
 def convert(config: DictConfig, run_dir: Path) -> None:
-    """Recognise, build, check against the data set, write.
+    """Write a checkpoint of foreign weights, after checking them against the data set.
 
     Raises:
         RequestError: the source cannot be used, or does not belong to the data set.

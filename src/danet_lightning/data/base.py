@@ -63,7 +63,7 @@ class DataError(RequestError):
 
 
 class LeftOutError(DataError):
-    """Files that are left out as a person has asked for: to be told, and no error."""
+    """Say which files are left out because a person asked for it; printed, and never raised."""
 
 
 class Source(ABC):

@@ -212,7 +212,8 @@ class SegmentationDataModule(LightningDataModule):
         return places, cores() if self.workers else 0, expanded(root) if root else None
 
     def _loader_options(self) -> dict[str, Any]:
-        workers = self._workers()
+        processes = 1 if self.trainer is None else self.trainer.num_devices
+        workers = min(self.workers, max(1, cores() // processes))
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return {
             "num_workers": workers,
@@ -224,10 +225,6 @@ class SegmentationDataModule(LightningDataModule):
     def _rank_and_world(self) -> tuple[int, int]:
         trainer = self.trainer
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-
-    def _workers(self) -> int:
-        processes = 1 if self.trainer is None else self.trainer.num_devices
-        return min(self.workers, max(1, cores() // processes))
 
 
 def _look_at_sides(source: Source, crop: tuple[int, int]) -> None:

@@ -201,7 +201,7 @@ def _start_of(pid: int) -> str | None:
 
 
 def _pid_namespace() -> str | None:
-    """Return the count that process numbers here belong to: each container has its own."""
+    """Return the namespace of process numbers here: each container counts its own."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:

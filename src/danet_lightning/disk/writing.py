@@ -72,7 +72,7 @@ def machine_errors(folder: Path) -> Iterator[None]:
 
 
 def _explanation(error: BaseException | None, folder: Path) -> str | None:
-    """Say what the machine lacks, if it is that: of a worker's traceback, the last line counts."""
+    """Return what the machine lacks, if an error says so; of a worker's, its last line."""
     match error:
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             return f"{error.strerror}: raise the limit by `ulimit -n 4096`, or use {FEWER_WORKERS}"

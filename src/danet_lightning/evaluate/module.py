@@ -12,7 +12,7 @@ from lightning import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, checked
 from danet_lightning.evaluate.metrics import ConfusionMatrix, class_iou, scores
 from danet_lightning.models.segmenter import EvaluationProtocol, black_pixel, normalize
 
@@ -31,13 +31,11 @@ class EvaluationModule(LightningModule):
     Attributes:
         images: (2,) int64, of the last validation over all processes: the images that were
             evaluated, and how many of them have no labelled pixel.
-
-    Raises:
-        TypeError: protocol cannot be called or described.
     """
 
     net: Any  # a module and a Network
 
+    @checked
     def __init__(
         self,
         net: nn.Module,
@@ -47,8 +45,6 @@ class EvaluationModule(LightningModule):
         protocol: EvaluationProtocol,
         metadata: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        if not isinstance(protocol, EvaluationProtocol):
-            raise TypeError(f"protocol {protocol!r} is no EvaluationProtocol")
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
         self.classes = tuple(classes)

@@ -105,7 +105,7 @@ def protocol_facts(trainer: Trainer, module: "EvaluationModule") -> dict[str, An
 
 
 def _or_none(value: float) -> float | None:
-    """NaN is no JSON; null says as well that there is no number."""
+    """Return None for NaN, which is no JSON."""
     return None if math.isnan(value) else value
 
 

@@ -28,13 +28,13 @@ def check_size(height: int, width: int) -> None:
 
 
 def starts_inside(length: int, crop: int, stride: int) -> list[int]:
-    """MMSegmentation's windows: the last one ends where the image does."""
+    """Return the starts of MMSegmentation's windows: the last one ends where the image does."""
     count = max(0, math.ceil((length - crop) / stride)) + 1
     return [max(0, min(i * stride, length - crop)) for i in range(count)]
 
 
 def starts_across(length: int, crop: int, stride: int) -> list[int]:
-    """Return the authors' windows: the last one may reach beyond the image."""
+    """Return the starts of the authors' windows: the last one may reach beyond the image."""
     count = max(0, math.ceil((length - crop) / stride)) + 1
     return [i * stride for i in range(count)]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from danet_lightning.checkpoints.onnx_file import LOGITS, OnnxNetwork
 from danet_lightning.data.drawing import draw_scene
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, first_line
 from danet_lightning.models.segmenter import Segmenter, normalize
 
 SMALLEST = 32  # side of a drawn scene
@@ -80,7 +80,7 @@ def logits(segmenter: Segmenter, pixels: Tensor) -> Tensor:
     except RuntimeError as error:
         size = " x ".join(map(str, (len(pixels), *pixels.shape[2:])))
         raise _SizeError(
-            f"size: PyTorch's network cannot take {size} pixels: {str(error).splitlines()[0]}. "
+            f"size: PyTorch's network cannot take {size} pixels: {first_line(error)}. "
             "Choose a larger size."
         ) from error
     return output

@@ -139,7 +139,7 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Co
 
 
 def _grid(stage: nn.Sequential, previous: int, dilation: int) -> list[int]:
-    """Return the first block still reads what the previous stage wrote, and keeps its dilation."""
+    """Return the dilation of each block of a stage; the first one keeps the previous stage's."""
     return [previous] + [dilation] * (len(stage) - 1)
 
 

@@ -1,10 +1,10 @@
-"""Networks that differ in one part, the context: features -> context -> classifier -> image size.
+"""Networks that differ in one part, the context: features -> context -> classifiers -> image size.
 
 B: images, K: classes, H, W: size of the images, C3, C4: channels of the backbone's stages 3 and 4,
 C: channels of the context (C4 / 4), h, w: size of the features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
@@ -19,23 +19,29 @@ ContextBuilder = Callable[[int, int], nn.Module]  # C4, C -> (B, C4, h, w) to (B
 
 
 class ContextNetwork(nn.Module):
-    """What the rivals of DANet have in common with it: backbone, classifier and resize.
+    """What DANet and its rivals have in common: backbone, classifiers, auxiliary head and resize.
 
-    Everything outside `backbone` is the head, and the outputs are those of a DANet with one of
-    them: "fused", and "aux" where it is built.
+    Everything outside `backbone` is the head.
 
     Args:
         backbone: images -> (stage 3, stage 4) features, with `channels` = (C3, C4).
         num_classes: K.
-        context: builds what gathers context between stage 4 and the classifier.
-        align_corners: how logits are resized to the image.
+        context: builds what gathers context between stage 4 and the classifiers.
+        outputs: names of what is classified, see `contexts`.
+        align_corners: how logits are resized to the image: True in the authors' code, False in
+            MMSegmentation.
         aux: an FCN head on stage 3 for an auxiliary loss, as in MMSegmentation.
         dropout: probability of dropping a channel before a classifier.
-        channels: C, by default C4 / 4.
+        channels: C, by default C4 / 4 as in the authors' code.
+
+    Attributes:
+        context_name: what a checkpoint calls the context.
 
     Raises:
         ValueError: no class, or an impossible number of channels.
     """
+
+    context_name = "context"
 
     @checked
     def __init__(
@@ -43,7 +49,8 @@ class ContextNetwork(nn.Module):
         backbone: nn.Module,
         num_classes: PositiveInt,
         context: ContextBuilder,
-        /,  # what builds a context is no option of the networks
+        outputs: Sequence[str] = ("fused",),
+        /,  # what a network is made of is no option of it
         align_corners: bool = True,
         aux: bool = False,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
@@ -54,8 +61,10 @@ class ContextNetwork(nn.Module):
         width = channels or stage4 // 4
         self.backbone = backbone
         self.align_corners = align_corners
-        self.context = context(stage4, width)
-        self.classifiers = nn.ModuleDict({"fused": classifier(width, num_classes, dropout)})
+        self.add_module(self.context_name, context(stage4, width))
+        self.classifiers = nn.ModuleDict(
+            {name: classifier(width, num_classes, dropout) for name in outputs}
+        )
         if aux:
             self.aux = convolution(stage3, stage3 // 4)
             self.classifiers["aux"] = classifier(stage3 // 4, num_classes, dropout)
@@ -67,23 +76,36 @@ class ContextNetwork(nn.Module):
             images: (B, 3, H, W), normalised; any size.
 
         Returns:
-            (B, K, H, W) logits: "fused", and "aux" if it is built.
+            (B, K, H, W) logits: "fused", a DANet's "position" and "channel", and "aux", as far as
+            they are built.
         """
-        stage3, stage4 = self.backbone(images)
-        outputs = {"fused": self._classify("fused", self.context(stage4), images)}
-        if "aux" in self.classifiers:
-            outputs["aux"] = self._classify("aux", self.aux(stage3), images)
-        return outputs
+        logits = self.heads(self.backbone(images))
+        return {name: self._resize(value, images) for name, value in logits.items()}
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """Return the fused logits alone, without the work of the auxiliary head.
+        """Return the fused logits alone, without the work of the other heads.
 
         (B, 3, H, W) -> (B, K, H, W).
         """
-        return self._classify("fused", self.context(self.backbone(images)[1]), images)
+        _, stage4 = self.backbone(images)
+        return self._resize(self.classifiers["fused"](self.contexts(stage4)["fused"]), images)
 
-    def _classify(self, output: str, features: Tensor, images: Tensor) -> Tensor:
-        logits = self.classifiers[output](features)  # (B, K, h, w)
+    def heads(self, features: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Return the same logits as `forward`, at the size of the features.
+
+        (B, C3, h, w) and (B, C4, h, w) -> (B, K, h, w) each.
+        """
+        stage3, stage4 = features
+        inputs = self.contexts(stage4)
+        if "aux" in self.classifiers:
+            inputs["aux"] = self.aux(stage3)
+        return {name: classify(inputs[name]) for name, classify in self.classifiers.items()}
+
+    def contexts(self, stage4: Tensor) -> dict[str, Tensor]:
+        """Return what the classifiers look at: (B, C4, h, w) -> (B, C, h, w) for each output."""
+        return {"fused": self.get_submodule(self.context_name)(stage4)}
+
+    def _resize(self, logits: Tensor, images: Tensor) -> Tensor:
         return F.interpolate(
             logits, images.shape[2:], mode="bilinear", align_corners=self.align_corners
         )

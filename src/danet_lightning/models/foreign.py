@@ -177,8 +177,8 @@ def _recognise_imagenet(weights: dict[str, Tensor]) -> Recognised:
 
 def _prefix(weights: Mapping[str, Tensor], mark: str) -> str | None:
     """Tell what a wrapper has put before the names, such as `module.`; None without the mark."""
-    marks = (re.fullmatch(rf"(.*?){mark}", name) for name in weights)
-    return next((found[1] for found in marks if found), None)
+    matches = (re.fullmatch(rf"(.*?){mark}", name) for name in weights)
+    return next((match[1] for match in matches if match), None)
 
 
 def _unwrapped(weights: Mapping[str, Tensor], prefix: str, source: Source) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ DEPTHS = {
 
 
 def backbone_arguments(ours: Mapping[str, Tensor], title: str) -> dict[str, Any]:
-    """Tell what the names and shapes of a backbone tell, by our names."""
+    """Read the arguments of `dilated_resnet` off a backbone's tensors, under our names."""
     blocks = {re.match(r"backbone\.layer(\d)\.(\d+)\.", name) for name in ours}
     stages = [block[1] for block in {b[0]: b for b in blocks if b}.values()]
     depth = (*(stages.count(stage) for stage in "1234"), has(ours, r"backbone\..*\.conv3\."))
@@ -34,7 +34,7 @@ def backbone_arguments(ours: Mapping[str, Tensor], title: str) -> dict[str, Any]
 
 
 def head_arguments(ours: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Tell what the names and shapes of a head tell, by our names."""
+    """Read the arguments of `DANet` off a head's tensors, under our names."""
     channels = _rows(ours, r"branches\.\w+\.(reduce|refine)\.0\.weight", 8)
     keys = _rows(ours, rf"{POSITION}\.attention\.(query|key)\.", max(1, channels // 8))
     return {
@@ -54,6 +54,6 @@ def has(weights: Mapping[str, Tensor], pattern: str) -> bool:
 
 
 def _rows(weights: Mapping[str, Tensor], pattern: str, otherwise: int) -> int:
-    """Output channels of the first tensor with such a name; `otherwise` is then found missing."""
+    """Return the output channels of the first tensor with such a name, else `otherwise`."""
     sizes = (t.shape[0] for name, t in weights.items() if re.match(pattern, name) and t.ndim)
     return next(sizes, otherwise) or otherwise

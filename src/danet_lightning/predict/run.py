@@ -62,7 +62,7 @@ def predict(config: DictConfig, run_dir: Path) -> None:
 
 
 def _report(parts: Sequence[Outcome], work: Work, output: str, max_side: int | None) -> None:
-    """Say what became of the images, of all processes together."""
+    """Print what became of the images of all processes."""
     skipped = [each for part in parts for each in part.skipped]
     print(f"{len(work.jobs) - len(skipped)} of {len(work.jobs)} images segmented into {output}")
     turned = sum(part.turned for part in parts)

@@ -14,8 +14,8 @@ from danet_lightning.errors import RequestError
 from danet_lightning.predict.derived import is_prediction, masks
 
 
-class Found(NamedTuple):
-    """What a person's request leads to.
+class Selection(NamedTuple):
+    """The images that an `input` means, and what else lies there.
 
     Attributes:
         root: The folder that all lies below.
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     others: Counter[str]
 
 
-def find_images(request: str) -> Found:
+def find_images(request: str) -> Selection:
     """Find the images a person means.
 
     In a folder, and where a pattern matches, a file is an image by its suffix, or by its first
@@ -57,7 +57,7 @@ def find_images(request: str) -> Found:
                     f"input={request}: no image, by its suffix and its first bytes. Give an image, "
                     "a folder, or a glob pattern in quotes."
                 )
-            return Found(path.parent, [Path(path.name)], [], Counter())
+            return Selection(path.parent, [Path(path.name)], [], Counter())
     except OSError as error:
         raise RequestError(f"input={request}: {error.strerror}.") from error
     root = path if path.is_dir() else _fixed_part(path)
@@ -86,7 +86,7 @@ def find_images(request: str) -> Found:
         images = [name for name in images if name not in labels]
     if not images and not unread:
         raise RequestError(f"input={request}: {_nothing_found(path, root, others)}")
-    return Found(root, images, unread, others)
+    return Selection(root, images, unread, others)
 
 
 def counted(others: Mapping[str, int]) -> str:

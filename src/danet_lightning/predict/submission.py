@@ -61,7 +61,7 @@ class ServerFiles:
 
 
 class Work(NamedTuple):
-    """What a request of `predict` comes to."""
+    """The predictions to write, and in which form."""
 
     jobs: Sequence[Job]
     form: ServerFiles | None = None

@@ -23,7 +23,7 @@ from danet_lightning.data.files.images import orientation, read_image
 from danet_lightning.disk.names import expanded
 from danet_lightning.disk.progress import bar
 from danet_lightning.disk.writing import refusal, write_atomically
-from danet_lightning.errors import RequestError, RunError
+from danet_lightning.errors import RequestError, RunError, first_line
 from danet_lightning.models.segmenter import Segmenter
 from danet_lightning.pictures.masks import Palette, explained_overlay
 from danet_lightning.predict.derived import stamp
@@ -56,7 +56,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # without CUDA, torch asserts
         raise RequestError(
-            f"device={name} cannot be used: {str(error).splitlines()[0]}. Use auto, cpu, cuda or "
+            f"device={name} cannot be used: {first_line(error)}. Use auto, cpu, cuda or "
             "cuda:1 and so on."
         ) from error
     return torch.device(name)

@@ -39,9 +39,8 @@ def read_labelme(files: Mapping[Path, Any], images: ImagesBelow) -> Export:
     others = 0
     for path, content in files.items():
         try:
-            found = [_shape(each) for each in content["shapes"]]
-            shapes = [shape for shape in found if shape is not None]
-            others += len(found) - len(shapes)
+            shapes = [shape for each in content["shapes"] if (shape := _shape(each)) is not None]
+            others += len(content["shapes"]) - len(shapes)
             image = images.find(content["imagePath"], path.parent)
             if image is None:
                 absent.append(content["imagePath"])

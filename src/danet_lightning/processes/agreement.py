@@ -8,6 +8,7 @@ from torch import distributed
 from typing_extensions import override
 
 from danet_lightning.errors import RequestError
+from danet_lightning.runs.reading import flat
 
 
 class Agreement(Callback):
@@ -19,7 +20,7 @@ class Agreement(Callback):
     """
 
     def __init__(self, config: Mapping[str, Any], placed: Collection[str]) -> None:
-        values = leaves(config).items()
+        values = flat(config).items()
         self.values = {key: repr(value) for key, value in values if key not in placed}
 
     @override
@@ -36,11 +37,3 @@ class Agreement(Callback):
                         f"{key}: {first} in process 0, {other} in process {rank}. All processes "
                         "must be given one value: write it down, or let Lightning start them."
                     )
-
-
-def leaves(node: Any, key: str = "") -> dict[str, Any]:
-    """Return the values of a configuration by dotted key."""
-    if not isinstance(node, Mapping):
-        return {key: node}
-    parts = [leaves(value, f"{key}.{name}" if key else str(name)) for name, value in node.items()]
-    return {name: value for part in parts for name, value in part.items()}

@@ -64,7 +64,7 @@ class Team:
 
 
 def join_group(trainer: "Trainer") -> None:
-    """Meet the processes of this start: after a restart, torchrun still knows the dead ones.
+    """Form the group of this start's processes: after a restart, torchrun's own holds dead ones.
 
     Lightning takes a group that is there. Only on one machine: torchrun's count is each machine's.
     """
@@ -83,6 +83,6 @@ def join_group(trainer: "Trainer") -> None:
 
 
 def leave_group() -> None:
-    """Take leave of the other processes: without it, gloo sometimes aborts at the very end."""
+    """Leave the group of processes: without it, gloo sometimes aborts at the very end."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -109,7 +109,7 @@ def _started_by(module: str, arguments: list[str]) -> Iterator[None]:
 
 
 def end_others(patience: float) -> None:
-    """End the job's other processes: their observer would kill a sweep with one that failed.
+    """End the job's other processes, before Lightning's watch over them ends a whole sweep.
 
     Args:
         patience: seconds for those that end by themselves.
@@ -125,6 +125,6 @@ def end_others(patience: float) -> None:
 
 
 def wait_for_first() -> None:
-    """Let the first process notice a failure here, before its observer sees an exit code."""
+    """Wait until the first process has noticed a failure here, before it sees an exit code."""
     if rank() and not started_outside():
         time.sleep(PATIENCE)

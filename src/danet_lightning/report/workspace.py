@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from danet_lightning.errors import RequestError
-from danet_lightning.train.wandb_logger import choose_mode
+from danet_lightning.train.wandb_mode import choose_mode
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

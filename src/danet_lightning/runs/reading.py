@@ -229,7 +229,7 @@ def _number(text: Any) -> float | None:
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:
     """Return the leaves of nested dicts by dotted keys; a list is a leaf."""
-    if not isinstance(node, dict):
+    if not isinstance(node, Mapping):
         return {key: node}
     parts = [flat(value, f"{key}.{name}" if key else str(name)) for name, value in node.items()]
     return {name: value for part in parts for name, value in part.items()}

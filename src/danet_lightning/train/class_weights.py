@@ -18,18 +18,18 @@ from danet_lightning.errors import RequestError
 log = logging.getLogger(__name__)
 
 
-def resolved(given: Any, data: SegmentationDataModule) -> Any:
+def resolved(weights: Any, data: SegmentationDataModule) -> Any:
     """Replace `loss.class_weights=auto` by numbers, and check that a list fits the data set.
 
     Args:
-        given: the list, `auto` or None.
+        weights: the list, `auto` or None.
         data: whose training split is counted for `auto`, as `check` counts it: all its labels.
 
     Raises:
         RequestError: there are more weights than classes, or fewer; a label cannot be read.
     """
     classes = data.dataset.classes
-    if given == "auto":
+    if weights == "auto":
         source = data.dataset.pairs("train").source  # not through a cache: one process builds that
         weights = from_shares(class_pixels(source, len(classes)))
         listed = ", ".join(f"{name} {each:g}" for name, each in zip(classes, weights, strict=True))
@@ -38,12 +38,12 @@ def resolved(given: Any, data: SegmentationDataModule) -> Any:
             f"split), ENet's rule (arXiv 1606.02147): {listed}"
         )
         return weights
-    if isinstance(given, Sequence) and len(given) != len(classes):
+    if isinstance(weights, Sequence) and len(weights) != len(classes):
         raise RequestError(
-            f"loss.class_weights: {len(given)} numbers for {len(classes)} classes; give one for "
+            f"loss.class_weights: {len(weights)} numbers for {len(classes)} classes; give one for "
             f"each of {', '.join(classes)}, or auto."
         )
-    return given
+    return weights
 
 
 def class_pixels(source: Source, num_classes: int) -> NDArray[np.int64]:

@@ -38,20 +38,19 @@ def initialize(net: nn.Module, wider: nn.Module, path: Path, facts: Mapping[str,
     wanted = net.state_dict()
     shapes = {name: tensor.shape for name, tensor in wider.state_dict().items()}
     of_classes = {name for name in wanted if shapes[name] != wanted[name].shape}
-    is_same = other["classes"] == facts["classes"]
-    left = set() if is_same else of_classes
+    unusable = of_classes if other["classes"] != facts["classes"] else set()
     misfits = [n for n in wanted if n in stored and stored[n].shape != wanted[n].shape]
     misfits += [n for n in wanted if n.startswith("backbone.") and n not in stored]
-    misfits = [name for name in misfits if name not in left]
+    misfits = [name for name in misfits if name not in unusable]
     if misfits:
         raise RequestError(
             f"init_from: {path} is of another network: {len(misfits)} of {len(wanted)} tensors do "
             f"not fit, the first is {misfits[0]}. {_remedy(facts['config'], other['config'])}"
         )
-    fits = {name: stored[name] for name in wanted if name in stored and name not in left}
+    fits = {name: stored[name] for name in wanted if name in stored and name not in unusable}
     net.load_state_dict(fits, strict=False)
     lists = {
-        "of other classes, left random": [n for n in wanted if n in left],
+        "of other classes, left random": [n for n in wanted if n in unusable],
         "not in the file, left random": [n for n in wanted if n not in stored],
         "in the file, not used": [
             n for n in stored if n not in wanted and not n.startswith("confusion")

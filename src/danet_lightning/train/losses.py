@@ -89,9 +89,7 @@ class SummedCrossEntropy(nn.Module):
         return terms
 
     def counted(self, mask: Tensor) -> Tensor:
-        """Tell what a mean is over: the weights of (B, H, W) labels, on average over the
-        processes.
-        """
+        """Sum the weights of (B, H, W) labels, which the mean is over; averaged over processes."""
         return over_processes(self._amounts(mask).sum())
 
     def _amounts(self, mask: Tensor) -> Tensor:

@@ -4,8 +4,7 @@ B: images, C: classes, H, W: pixels.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from danet_lightning.errors import RequestError, checked
 from danet_lightning.evaluate.module import EvaluationModule
-from danet_lightning.models.segmenter import EvaluationProtocol, normalize
+from danet_lightning.models.segmenter import normalize
 from danet_lightning.train.losses import labelled_pixels
 from danet_lightning.train.meter import Meter, begin_peak
 
@@ -40,10 +39,6 @@ class SegmentationModule(EvaluationModule):
 
     Args:
         net: As in EvaluationModule.
-        classes: As in EvaluationModule.
-        mean: As in EvaluationModule.
-        std: As in EvaluationModule.
-        protocol: As in EvaluationModule.
         loss: (outputs, mask) -> {name: scalar}; their sum is minimised. Each is a mean over the
             labelled pixels, or over what the loss's `counted(mask)` says.
         optimizer: Parameter groups -> optimizer; its lr is the backbone's.
@@ -53,17 +48,13 @@ class SegmentationModule(EvaluationModule):
             and eta_min is added (MMSegmentation's schedule).
         decay_gamma: Whether weight decay applies to the branches' gamma too.
         seed: Dropout is a function of (seed, epoch, batch, process).
-        metadata: As in EvaluationModule.
+        options: The other arguments of EvaluationModule.
     """
 
     @checked
     def __init__(
         self,
         net: nn.Module,
-        classes: Sequence[str],
-        mean: Sequence[float],
-        std: Sequence[float],
-        protocol: EvaluationProtocol,
         loss: Annotated[nn.Module, AfterValidator(_comparing)],
         optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         head_lr_factor: PositiveFloat = 10.0,
@@ -71,9 +62,9 @@ class SegmentationModule(EvaluationModule):
         eta_min: NonNegativeFloat = 0.0,
         decay_gamma: bool = True,
         seed: NonNegativeInt = 0,
-        metadata: Mapping[str, Any] = MappingProxyType({}),
+        **options: Any,
     ) -> None:
-        super().__init__(net, classes, mean, std, protocol, metadata)
+        super().__init__(net, **options)
         self.loss = loss
         self.optimizer = optimizer
         self.head_lr_factor = head_lr_factor
@@ -114,7 +105,8 @@ class SegmentationModule(EvaluationModule):
         total = torch.stack(list(terms.values())).sum()
         self.log("train/loss", total.detach(), logger=False)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            self.meter.stepped(self._images_a_step(batch))
+            shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
+            self.meter.stepped(len(batch["mask"]) * shares)
             self._record_step(total, terms)
         if self.trainer.accumulate_grad_batches == 1:
             return total
@@ -152,10 +144,6 @@ class SegmentationModule(EvaluationModule):
         row |= {f"lr/{name}": rate for name, rate in pairs}
         waited = getattr(self.trainer.train_dataloader, "waited", 0.0)  # or one of the user's
         self.record(row | self.meter.lap(self.device, waited), step)
-
-    def _images_a_step(self, batch: Mapping[str, Any]) -> int:
-        parts: int = self.trainer.accumulate_grad_batches
-        return len(batch["mask"]) * parts * self.trainer.world_size
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make the optimizer of backbone, head and gamma, and its poly schedule over all steps."""

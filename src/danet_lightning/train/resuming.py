@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from danet_lightning.checkpoints import loading as checkpoint
-from danet_lightning.config.commands import TrainConfig, marked
+from danet_lightning.config.commands import TrainConfig
+from danet_lightning.config.rules import marked
 from danet_lightning.errors import PASSING, PLACED, ROUNDING, RequestError
+from danet_lightning.runs.reading import flat
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +92,7 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Pa
     Raises:
         RequestError: they differ in something that makes the numbers; with each key and value.
     """
-    before, after = (
-        {"classes": facts["classes"]} | _flat(facts["config"]) for facts in (then, now)
-    )
+    before, after = ({"classes": facts["classes"]} | flat(facts["config"]) for facts in (then, now))
     if after.get("init_from") is None:  # the weights are in the checkpoint
         after["init_from"] = before.get("init_from")
     passing = (*ASIDE, *marked(now["config"], TrainConfig, PASSING, PLACED))
@@ -177,7 +177,7 @@ def refuse_without_best(content: Mapping[str, Any], path: Path, run_dir: Path) -
 
 
 def refuse_shorter(content: Mapping[str, Any], trainer: Mapping[str, Any], path: Path) -> None:
-    """Lightning would fail where fewer epochs or steps are asked for than were done.
+    """Refuse fewer epochs or steps than were done: Lightning would fail.
 
     Raises:
         RequestError: with both numbers.
@@ -215,10 +215,3 @@ def _is_copy(key: str, changed: Mapping[str, Any]) -> bool:
 
 def _is_below(key: str, nodes: Sequence[str]) -> bool:
     return any(fnmatch(key, node) or fnmatch(key, f"{node}.*") for node in nodes)
-
-
-def _flat(node: Any, key: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict):
-        return {key: node}
-    parts = [_flat(value, f"{key}.{name}" if key else name) for name, value in node.items()]
-    return {name: value for part in parts for name, value in part.items()}

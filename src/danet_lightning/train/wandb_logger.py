@@ -1,17 +1,12 @@
 """Record a run in Weights & Biases: online where it can be, offline where it cannot."""
 
 import glob
-import http.client
 import json
 import logging
-import netrc
 import os
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,18 +16,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
-from pydantic import HttpUrl, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from danet_lightning.errors import RequestError, checked
+from danet_lightning.errors import RequestError, checked, first_line
 from danet_lightning.processes.internals import WANDB_FLUSH_SETTING
+from danet_lightning.train.wandb_mode import choose_mode
 
 log = logging.getLogger(__name__)
 
-MODES = {mode: mode for mode in ("online", "offline", "disabled", "shared")}
-MODES |= {"run": "online", "dryrun": "offline"}
 QUIET_SETTINGS = {"console": "off", "silent": True}
 PROJECT = "danet_lightning"
-CONNECT_SECONDS = 5  # wandb itself waits 90 s for an unreachable server, then raises
 FLUSH_SECONDS = 0.1  # wandb's own 15 s is what a kill takes from an offline run
 
 
@@ -142,7 +135,7 @@ def wandb_logger(
             **modes,
         )
     except (wandb.Error, ValueError) as error:
-        cause = str(error).strip().splitlines()[0].rstrip(".")
+        cause = first_line(error).rstrip(".")
         if isinstance(error, ValidationError):  # of one of W&B's settings
             detail = error.errors(include_url=False)[0]
             variable = f"WANDB_{str(detail['loc'][0]).removeprefix('run_').upper()}"
@@ -194,68 +187,3 @@ def recorded_rows(folder: Path) -> int:
     except (ValueError, KeyError):  # killed before anything was logged
         return 0
     return int(summary.get("_step", -1)) + 1
-
-
-def choose_mode() -> tuple[str, str]:
-    """Return W&B's mode, `online`, `offline` or what WANDB_MODE says, and the reason.
-
-    Raises:
-        RequestError: WANDB_MODE is none of W&B's modes, WANDB_DISABLED neither yes nor no, or
-            WANDB_BASE_URL no address.
-    """
-    disabled = os.environ.get("WANDB_DISABLED") or "false"
-    try:
-        is_disabled = TypeAdapter(bool).validate_python(disabled)
-    except ValidationError as error:
-        raise RequestError(f"WANDB_DISABLED={disabled}: give true or false.") from error
-    if is_disabled:
-        return "disabled", f"WANDB_DISABLED={disabled}"
-    if mode := os.environ.get("WANDB_MODE"):
-        if mode not in MODES:
-            raise RequestError(f"WANDB_MODE={mode}: W&B's modes are {', '.join(MODES)}.")
-        return MODES[mode], f"WANDB_MODE={mode}"
-    url = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
-    try:
-        host = TypeAdapter(HttpUrl).validate_python(url).host or ""
-    except ValidationError as error:
-        raise RequestError(
-            f"WANDB_BASE_URL={url}: give an address such as https://api.wandb.ai, or unset it."
-        ) from error
-    if not has_key(host):
-        return "offline", "no API key; `wandb login` stores one"
-    if not answers(url, CONNECT_SECONDS):
-        return "offline", f"{url} did not answer within {CONNECT_SECONDS} s"
-    return "online", ""
-
-
-def has_key(host: str) -> bool:
-    """Tell whether WANDB_API_KEY or the netrc file holds a key for a server."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, ValueError, netrc.NetrcParseError):  # bytes that are no text, too
-        return False
-
-
-def answers(url: str, seconds: float) -> bool:
-    """Tell whether a server says anything within so many seconds, a name look-up included.
-
-    `wandb.init` with a short `init_timeout` would tell as well, but prints a traceback for an
-    unknown name, and leaves the folder of an online run that never began.
-    """
-    answered = threading.Event()
-
-    def ask() -> None:
-        try:
-            urllib.request.urlopen(url, timeout=seconds).close()
-        except urllib.error.HTTPError:
-            pass  # an error page is an answer too
-        except (OSError, ValueError, http.client.HTTPException):  # no name, or no web server
-            return
-        answered.set()
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(seconds)
-    return answered.is_set()

@@ -7,24 +7,21 @@ place whole, so there is no lock, and a build that was killed goes on.
 """
 
 import errno
-import hashlib
-import json
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import PIL
 from PIL import Image
 from torch.utils.data import Dataset
 
 from danet_lightning.data.base import Pixels, Source
+from danet_lightning.data.files.cache_keys import files_key, rules_key
 from danet_lightning.data.samples.loader import SegmentationLoader, start_worker
 from danet_lightning.disk.progress import bar
 from danet_lightning.disk.space import readable_size, require_space
@@ -33,8 +30,6 @@ from danet_lightning.errors import RequestError, RunError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # raise it when the same files are decoded to other bytes, or are laid out otherwise
-PLAIN_TYPES = (bool, int, float, str, type(None))
 CHANNELS = 4  # bytes for each pixel: red, green, blue and the train id
 KILLED_AFTER = 600  # seconds after which an unfinished file is of a process that was killed
 WITHOUT_MAPS = {errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP}  # what such file systems say
@@ -109,8 +104,7 @@ class CachedSource(Source):
             write_atomically(path, save, suffix=f".{os.getpid()}.part")  # others may build as well
 
     def _key(self, index: int) -> str:
-        """Digest what tells the files of one image from others: path, size and time of change."""
-        return _digest([_file_facts(path, self.root) for path in self.paths(index)])[:32]
+        return files_key(self.paths(index), self.root)
 
     def _files(self, index: int) -> tuple[Path, Path]:
         key = self.keys[index]
@@ -151,7 +145,7 @@ def cached(
             f"data.cache=memmap keeps decoded files, and {type(source).__name__} reads none. Use "
             "data.cache=none."
         )
-    place = f"{name}-{_rules(source)}"
+    place = f"{name}-{rules_key(source)}"
     for folder in folders:  # one may hold it that this user can only read
         if (folder / place).is_dir():
             cache = CachedSource(source, folder / place, root)
@@ -160,58 +154,6 @@ def cached(
     cache = CachedSource(source, _writable(folders) / place, root)
     _complete(cache, workers)
     return cache
-
-
-def _rules(source: Source) -> str:
-    """Digest how labels are read: each attribute of a source but its files.
-
-    So also one that a class of yours adds; a path among them counts with the file's size and its
-    time of change.
-
-    Raises:
-        RequestError: An attribute is no plain value, so that a change of it would go unnoticed.
-    """
-    kind = f"{type(source).__module__}.{type(source).__qualname__}"
-    in_no_rule = ("files", "_seen")  # are in the keys; notes of what was read
-    facts = {name: value for name, value in vars(source).items() if name not in in_no_rule}
-    content = {name: _plain(value, f"{kind}.{name}") for name, value in facts.items()}
-    # decoders differ in how they round a JPEG
-    return _digest([FORMAT, PIL.__version__, kind, content])[:16]
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _plain(value: Any, name: str) -> Any:
-    match value:
-        case Path():
-            return _file_facts(value, None)
-        case np.ndarray():
-            return [str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
-        case Mapping():
-            return [[_plain(key, name), _plain(value[key], name)] for key in value]
-        case list() | tuple() | range():
-            return [_plain(entry, name) for entry in value]
-    if not isinstance(value, PLAIN_TYPES):
-        raise RequestError(
-            f"data.cache=memmap: {name} is a {type(value).__name__}, of which nobody can tell "
-            "whether it changes the labels. Make it of numbers, texts, paths, arrays, lists and "
-            "dicts, or use data.cache=none."
-        )
-    return value
-
-
-def _file_facts(path: Path, root: Path | None) -> list[Any]:
-    path = path.absolute()
-    base = root.absolute() if root is not None else None
-    name = str(path.relative_to(base) if base and path.is_relative_to(base) else path)
-    try:
-        state = path.stat()
-    except OSError:
-        return [name]  # missing: reading it will say so
-    # A folder changes its time with every file that is put into it, as a cache is.
-    return [name] if path.is_dir() else [name, state.st_size, state.st_mtime_ns]
 
 
 def _mapped(path: Path) -> Pixels:

@@ -150,7 +150,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _refuse_dark(path: Path, image: Image.Image, rgb: NDArray[np.uint8]) -> None:
-    """Refuse 16-bit samples that are those of 12 bits or less, which would be almost black."""
+    """Refuse 16-bit samples that use 12 bits or less, and would become almost black."""
     if rgb.max() >= 16 or (image.mode.startswith("I") and not np.asarray(image).any()):
         return  # a grey image that is all black is black in whatever bits
     raise DataError(

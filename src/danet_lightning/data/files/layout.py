@@ -50,7 +50,7 @@ def read_names(path: Path, layout: str) -> list[str]:
 
 
 def read_lines(path: Path, layout: str) -> list[str]:
-    """Read the lines of a list that are not blank, of names that are no UTF-8 the bytes.
+    """Read the lines of a list that are not blank; a name that is no UTF-8 keeps its bytes.
 
     Raises:
         RequestError: The list is missing or is no text; the message adds `layout`.

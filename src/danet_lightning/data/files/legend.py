@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 
 from danet_lightning.data.base import IGNORE, DataError, Pixels, histogram
 from danet_lightning.data.files.label_file import COLOR_MODES, LabelFile, colors_instead_of_ids
+from danet_lightning.data.files.readings import (
+    AS_COLOR,
+    GREY_REMEDY,
+    UNMAPPED,
+    Reading,
+    color_text,
+    id_readings,
+    is_grey,
+    refuse_contradiction,
+)
 
 Color = tuple[int, int, int]
 Codes = NDArray[np.int32]  # colors as numbers 0xRRGGBB
 
-UNMAPPED = 254  # stands in a table for ids and colors that are no class
-AS_COLOR = "as a color"
 SHOWN = 8  # ids or colors in a message
 BENCHMARK_REMEDY = (
     "Usual causes: a 0/255 mask (write class indices, 0 and 1), an RGB mask saved as grey "
@@ -30,30 +38,10 @@ OWN_REMEDY = (
     "dataset.ids=[...] says which id each class has in the masks ([1,2] if they count from 1, "
     "[0,255] for masks of black and white), dataset.ignore=[...] which ids are ignored."
 )
-BENCHMARK_GREY_REMEDY = "Save the labels as 8-bit grey, without a palette."
 OWN_GREY_REMEDY = (
     "Save it as RGB if it holds colors, as 8-bit grey without a palette if it holds ids. "
     "dataset.ignore=null if white is a class: 255 is then no id."
 )
-
-
-class Reading(NamedTuple):
-    """One way to read the values of a file.
-
-    Attributes:
-        how: The way, for a message.
-        ids: (n,) the id that each value then is, or the color 0xRRGGBB.
-        train_ids: (n,) the train id of each.
-    """
-
-    how: str
-    ids: NDArray[Any]
-    train_ids: Pixels
-
-    @property
-    def is_legal(self) -> bool:
-        """Whether each value is a class or ignored."""
-        return not (self.train_ids == UNMAPPED).any()
 
 
 class Legend(NamedTuple):
@@ -134,11 +122,11 @@ class Legend(NamedTuple):
         for other in legal[1:]:
             differ = np.flatnonzero(other.train_ids != legal[0].train_ids)
             if differ.size:
-                ways = " or ".join(_meaning(reading, differ[0]) for reading in (legal[0], other))
+                ways = " or ".join(reading.meaning(differ[0]) for reading in (legal[0], other))
                 raise DataError(
                     f"{path} can be read in two ways: {counts[used[differ[0]]]} pixels are {ways}.",
                     "ambiguous_label",
-                    OWN_GREY_REMEDY if self.is_own else BENCHMARK_GREY_REMEDY,
+                    OWN_GREY_REMEDY if self.is_own else GREY_REMEDY,
                     [path],
                 )
         train_ids = np.full(256, UNMAPPED, np.uint8)
@@ -153,7 +141,7 @@ class Legend(NamedTuple):
 
     def _readings(self, path: Path, label: LabelFile, used: NDArray[Any]) -> list[Reading]:
         """Return what the used values (n,) may mean: one way to read them at least."""
-        ways = _id_readings(path, label, used)
+        ways = id_readings(path, label, used)
         readings = [Reading(how, ids, self.table[ids]) for how, ids in ways.items()]
         if not self.codes.size:
             return readings
@@ -165,7 +153,7 @@ class Legend(NamedTuple):
         codes = palette[used] @ np.array([1 << 16, 1 << 8, 1], np.int32)
         colors = Reading(AS_COLOR, codes, self._train_ids(codes))
         if label.shown is not None and not is_grey(label.shown):
-            _refuse_contradiction(path, readings[0], colors)
+            refuse_contradiction(path, readings[0], colors)
         # Of a file that stores few greys, the table says what each of them is shown for.
         return [*(readings[:1] if colors.is_legal else readings), colors]
 
@@ -216,78 +204,10 @@ def legend(train_ids: Mapping[int, int], colors: Mapping[Color, int] | None = No
     return Legend(table, codes, code_ids, colors is not None)
 
 
-def is_grey(colors: Pixels) -> bool:
-    """Tell whether none of the colors (n, 3) has a hue."""
-    return bool((colors == colors[:, :1]).all())
-
-
-def _id_readings(path: Path, label: LabelFile, used: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Return the ids (n,) that the used values of a file may be, by the way they are read.
-
-    A palette of colors names classes, whose ids are its indices. A palette of greys is a way to
-    store a grey file, which optimizers choose: they put greys into any order, and leave out those
-    that do not occur, so only the greys tell. A palette of all 256 greys, and a file of 1, 2 or 4
-    bits, may have been made from ids that are stored or from ids that are shown.
-
-    Raises:
-        RequestError: The greys of a palette tell no ids.
-    """
-    stored = {"as stored": used}
-    if label.shown is None or not is_grey(label.shown):
-        return stored
-    greys = label.shown[:, 0].astype(np.int64)
-    if used[-1] >= len(greys):
-        raise _no_entry(path, f"index {used[-1]} has no entry in the palette")
-    shown = greys[used]
-    if (shown == used).all():
-        return stored
-    if label.mode != "P" or len({*greys.tolist()}) == 256:
-        return stored | {"as shown": shown}
-    for index, grey in zip(used.tolist(), shown.tolist(), strict=True):
-        first = greys.tolist().index(grey)
-        if first != index:
-            raise _no_entry(path, f"indices {first} and {index} of the palette are the same grey")
-    if {*shown.tolist()} <= {0, 255}:  # as a file of 1 bit
-        return {"as black and white": shown // 255, "as shown": shown}
-    return {"as shown": shown}
-
-
-def _no_entry(path: Path, fact: str) -> DataError:
-    text = f"{path}: {fact}, so what is seen there is no class."
-    return DataError(text, "illegal_label", BENCHMARK_GREY_REMEDY, [path])
-
-
-def _refuse_contradiction(path: Path, indices: Reading, colors: Reading) -> None:
-    """Refuse a palette that names other classes than the indices do, as quantisation makes."""
-    differ = (colors.train_ids != UNMAPPED) & (colors.train_ids != indices.train_ids)
-    if indices.is_legal and differ.any():
-        index, code = (int(reading.ids[differ][0]) for reading in (indices, colors))
-        raise DataError(
-            f"{path}: index {index} of the palette has the color {_color(code)}, which is another "
-            f"class in dataset.colors than index {index} is.",
-            "illegal_label",
-            "Save the mask as RGB, if its colors are right; change dataset.colors, if its "
-            "indices are.",
-            [path],
-        )
-
-
-def _meaning(reading: Reading, place: int) -> str:
-    """Write what one value is in a reading: "255 as shown, which is ignored"."""
-    value, train_id = int(reading.ids[place]), reading.train_ids[place]
-    shown = _color(value) if reading.how == AS_COLOR else str(value)
-    meaning = "ignored" if train_id == IGNORE else f"class {train_id}, counted from 0"
-    return f"{shown} {reading.how}, which is {meaning}"
-
-
-def _color(code: int) -> str:
-    return f"[{code >> 16},{code >> 8 & 255},{code & 255}]"
-
-
 def _counted(codes: Codes) -> str:
     """Write colors with their pixels, the most frequent ones first."""
     colors, counts = np.unique(codes, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    shown = [f"{_color(int(colors[k]))} in {counts[k]} pixels" for k in order[:SHOWN]]
+    shown = [f"{color_text(int(colors[k]))} in {counts[k]} pixels" for k in order[:SHOWN]]
     more = [f"and {len(colors) - SHOWN} more"] if len(colors) > SHOWN else []
     return ("colors " if len(colors) > 1 else "color ") + ", ".join(shown + more)

@@ -78,7 +78,7 @@ def _ignored(
 def _check(
     key: str, values: Sequence[object], ignored: Sequence[object], classes: Sequence[str]
 ) -> None:
-    """Refuse ids or colors of which there is not one for each class, used by nothing else."""
+    """Refuse ids or colors unless each class has one, which stands for nothing else."""
     if len(values) != len(classes):
         raise RequestError(
             f"dataset.{key}: {len(values)} entries for {len(classes)} classes. Give one for each "

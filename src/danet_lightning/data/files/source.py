@@ -11,8 +11,9 @@ import numpy as np
 from danet_lightning.data.base import IGNORE, DataError, Pixels, Source, Triple, histogram
 from danet_lightning.data.files.images import read_image
 from danet_lightning.data.files.label_file import LabelFile, read_label
-from danet_lightning.data.files.legend import UNMAPPED, Color, legend
+from danet_lightning.data.files.legend import Color, legend
 from danet_lightning.data.files.matlab import read_mat
+from danet_lightning.data.files.readings import UNMAPPED
 
 
 class FileSource(Source):
