@@ -18,7 +18,15 @@ from pydantic import (
 
 from danet_lightning.config.ranges import STATED, Node
 from danet_lightning.config.validation import find_target, node_problems
-from danet_lightning.errors import PASSING, PLACED, Mark, argument_types, problem, unknown_key
+from danet_lightning.errors import (
+    PASSING,
+    PLACED,
+    ROUNDING,
+    Mark,
+    argument_types,
+    problem,
+    unknown_key,
+)
 
 
 def _existing(path: Path) -> Path:
@@ -107,6 +115,7 @@ class TrainConfig(CommandConfig):
     trainer: Node
     optimizer: Node
     head_lr_factor: PositiveFloat
+    compile: Annotated[bool, ROUNDING]
     loss: OpenNode
     protocol: Node
     module: Node
