@@ -148,6 +148,7 @@ def half_of_a_step(rank: int, folder: str, backend: str) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": Path(folder, "port").read_text()}
     device = torch.device("cuda", rank if backend == "nccl" else 0)
     torch.cuda.set_device(device)
+    torch.backends.cudnn.allow_tf32 = False
     distributed.init_process_group(backend, rank=rank, world_size=2)
     net, images, mask = example(device)
     synced = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
@@ -180,6 +181,7 @@ def state(net: nn.Module) -> dict[str, Tensor]:
     return grads | {name: it.cpu() for name, it in net.named_buffers()}
 
 
+@pytest.mark.usefixtures("exactly")
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     """With NCCL on two GPUs; on one, which NCCL refuses to share, with gloo."""
     with socket.socket() as free:

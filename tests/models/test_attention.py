@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from benchmark_attention import whole_map
+from measuring import Allocations
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -102,6 +104,18 @@ def test_pam_memory_is_bounded_however_many_positions_there_are() -> None:
         images = [torch.empty(1, 8, side, side) for side in (120, 160)]  # N: 14400 and 25600
         largest = [largest_tensor(pam_forward, x) for x in images]
     assert all(0.99 * 2**25 < numel <= 2**25 for numel in largest)
+
+
+def test_pam_has_a_quarter_of_the_memory_of_the_whole_map() -> None:
+    """Of all tensors that live at once in forward and backward, features included."""
+
+    def peak(attend) -> int:  # type: ignore[no-untyped-def]
+        with FakeTensorMode(), Allocations() as counted:
+            inputs = [torch.empty(1, c, 9216).requires_grad_() for c in (64, 64, 512)]
+            torch.autograd.grad(attend(*inputs), inputs, torch.empty(1, 512, 9216))
+        return counted.peak
+
+    assert peak(attention.attend) < 0.25 * peak(whole_map)
 
 
 def test_the_block_is_an_images_own(seed: int) -> None:

@@ -153,6 +153,7 @@ class BlockwiseAttention(torch.autograd.Function):
             for block in _blocks(query.shape[2]):
                 weights = _weights(query[:, :, block], key).to(value.dtype)  # (B, n, N)
                 context[:, :, block] = value @ weights.transpose(1, 2)  # (B, C, n)
+                del weights  # or they would live while those of the next block are made
         ctx.save_for_backward(query, key, value, context)
         return context
 
@@ -170,16 +171,17 @@ class BlockwiseAttention(torch.autograd.Function):
                 weights = _weights(query[:, :, block], key)  # (B, n, N)
                 if with_value:
                     grads[2] += _product(of_block, weights.to(value.dtype))  # (B, C, N)
-                if not (with_query or with_key):
-                    continue
-                # softmax backward: P * (dP - rowsum(P * dP)), and that sum is grad . context
-                slope = _product(of_block.transpose(1, 2), value)  # (B, n, N)
-                mean = (of_block.to(exact) * context[:, :, block]).sum(1)  # (B, n)
-                slope = slope.sub_(mean.unsqueeze(2)).mul_(weights).to(query.dtype)
-                if with_query:
-                    grads[0][:, :, block] = _product(key, slope.transpose(1, 2))  # (B, D, n)
-                if with_key:
-                    grads[1] += _product(query[:, :, block], slope)  # (B, D, N)
+                if with_query or with_key:
+                    # softmax backward: P * (dP - rowsum(P * dP)), and that sum is grad . context
+                    slope = _product(of_block.transpose(1, 2), value)  # (B, n, N)
+                    mean = (of_block.to(exact) * context[:, :, block]).sum(1)  # (B, n)
+                    slope = slope.sub_(mean.unsqueeze(2)).mul_(weights).to(query.dtype)
+                    if with_query:
+                        grads[0][:, :, block] = _product(key, slope.transpose(1, 2))  # (B, D, n)
+                    if with_key:
+                        grads[1] += _product(query[:, :, block], slope)  # (B, D, N)
+                    del slope
+                del weights  # as above
         return tuple(
             g.to(query.dtype) if n else None
             for g, n in zip(grads, ctx.needs_input_grad, strict=True)
