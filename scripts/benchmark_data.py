@@ -9,7 +9,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import random
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from measuring import machine, positive
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -29,7 +29,6 @@ from danet_lightning.data.base import DataSet, Pairs, Pixels, Source
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.data.files.cache import cached
 from danet_lightning.data.files.source import FileSource
-from danet_lightning.data.samples.cores import cores
 from danet_lightning.data.samples.dataset import SegmentationDataset
 from danet_lightning.data.samples.transforms import Augmentation
 from danet_lightning.disk.writing import write_atomically
@@ -64,14 +63,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of photos and crops")
     parser.add_argument("--output", type=Path, default=Path("benchmark_data.json"))
     return parser
-
-
-def positive(text: str) -> int:
-    """Read a number above 0."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
-    return number
 
 
 def main() -> None:
@@ -138,26 +129,6 @@ def measure_samples(
         name: {"ms": ms, "of_floor": ms / medians[FLOOR], "of_textbook": ms / medians[TEXTBOOK]}
         for name, ms in medians.items()
     }
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on, and how busy it was."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "processor": _processor(),
-        "cores": cores(),
-        "load": load,
-        "system": platform.platform(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def measure_loaders(

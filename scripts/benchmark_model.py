@@ -5,11 +5,8 @@ parameters, floating-point operations. H, W: height and width of an image.
 """
 
 import argparse
-import gc
 import json
 import shlex
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +14,7 @@ from typing import Any
 
 import hydra
 import torch
-from benchmark_data import machine, positive
+from measuring import image_size, machine, memory, milliseconds, positive
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -49,7 +46,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--checkpoint", nargs="*", default=[], help="files, or hub folders")
     parser.add_argument("--trusted", nargs="*", default=[], help="packages a checkpoint may name")
-    parser.add_argument("--size", nargs="+", type=_size, default=[(512, 1024)], metavar="HxW")
+    parser.add_argument("--size", nargs="+", type=image_size, default=[(512, 1024)], metavar="HxW")
     parser.add_argument("--batch", type=positive, default=1)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32"])
     parser.add_argument("--device", nargs="+", choices=("cpu", "cuda"), default=["cpu"])
@@ -57,14 +54,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=positive, default=10, help="after one that only warms up")
     parser.add_argument("--output", type=Path, default=Path("benchmark_model.json"))
     return parser
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = map(positive, text.split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: give HxW, as in 512x1024") from None
-    return height, width
 
 
 def main() -> None:
@@ -77,8 +66,6 @@ def main() -> None:
     if not networks:
         raise SystemExit("Give --config, --checkpoint or both.")
     results: dict[str, Any] = {"machine": machine(), "threads": torch.get_num_threads()}
-    if torch.cuda.is_available():
-        results["gpu"] = torch.cuda.get_device_name()
     results |= {"versions": versions(), "git_commit": git_commit(), "repeats": options.repeats}
     results["rows"] = rows = []
     print(" | ".join(COLUMNS), flush=True)
@@ -143,52 +130,16 @@ def exported(
 @torch.inference_mode()
 def timed(compute: Callable[[Tensor], Tensor], pixels: Tensor, repeats: int) -> dict[str, Any]:
     """The median time of a pass, and the memory that the first one takes beyond what was held."""
-    peak = memory(pixels.device.type)
+    device = pixels.device.type
+    peak = memory(device)
     compute(pixels)
-    wait(pixels)
     extra = peak()
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        compute(pixels)
-        wait(pixels)
-        taken.append(time.perf_counter() - start)
-    median = statistics.median(taken)
+    median = milliseconds(partial(compute, pixels), device, repeats)
     return {
-        "milliseconds": 1000 * median,
-        "images_a_second": len(pixels) / median,
+        "milliseconds": median,
+        "images_a_second": 1000 * len(pixels) / median,
         "peak_bytes": extra,
     }
-
-
-def wait(pixels: Tensor) -> None:
-    """Let the GPU finish what it was given."""
-    if pixels.is_cuda:
-        torch.cuda.synchronize()
-
-
-def memory(device: str) -> Callable[[], int | None]:
-    """Begin to watch the memory; what is returned tells the peak since then, None if unknown.
-
-    Of a CPU it is that of the whole process, which Linux alone counts anew; memory that an earlier
-    pass has left to the process is not seen to be taken again.
-    """
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
-        return lambda: torch.cuda.max_memory_allocated() - held
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is held now
-        before = _status("VmRSS")
-    except (OSError, StopIteration):
-        return lambda: None
-    return lambda: _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
 def told(row: dict[str, Any]) -> str:

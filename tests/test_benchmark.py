@@ -6,8 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import benchmark_attention
 import benchmark_data
 import benchmark_model
+import benchmark_step
 import pytest
 import torch
 from benchmark_data import textbook_sample, write_photos
@@ -112,3 +114,49 @@ def test_the_costs_of_a_network(
     # the branch: two 3x3 with norms, queries, keys and values with biases, gamma, two classifiers
     branch = 64 * 16 * 9 + 16 * 16 * 9 + 4 * 16 + 2 * (16 * 2 + 2) + 16 * 16 + 16 + 1
     assert parameters == branch + 16 * 19 + 19
+
+
+def test_a_step_is_the_textbooks_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "step.json"
+    arguments = ["--size", "40x48", "--batch", "2", "--repeats", "1", "--device", "cpu"]
+    arguments += ["--kind", "textbook", "float32", "bf16", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["", *arguments])
+    benchmark_step.main()
+    textbook, ours, low = json.loads(output.read_text())["rows"]
+    for row in (textbook, ours, low):
+        assert row["images"] == [2, 40, 48]
+        assert row["step_images_a_second"] == pytest.approx(2000 / row["step_ms"])
+        assert row["inference_ms"] > 0
+    assert textbook["loss_error"] == 0
+    assert ours["loss_error"] < 1e-4
+    assert ours["gradient_error"] < 0.1  # 1e-12 in float64: 50 layers make much of rounding
+    assert 1e-6 < low["loss_error"] < 0.1
+
+
+def test_attention_beside_the_whole_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less memory than the whole map's three times 64 MiB; a block that was tried is gone again."""
+    output = tmp_path / "attention.json"
+    arguments = ["--positions", "4096", "--rows", "256", "--repeats", "1", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["", *arguments, "--output", str(output)])
+    benchmark_attention.main()
+    whole, ours, blocks = json.loads(output.read_text())["rows"]
+    assert (whole["ms of whole"], whole["gib of whole"]) == (1, 1)
+    assert ours["N"] == blocks["N"] == 4096
+    if whole["gib"] is not None:
+        assert ours["gib"] < 0.45 * whole["gib"]  # features included, which both have
+    assert benchmark_attention.attention.LEAST_ROWS == 256
+
+
+def test_the_bytes_of_a_step_are_counted_without_computing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "memory.json"
+    arguments = ["memory", "--backbone", "resnet50", "--size", "64x64", "--batch", "1", "3"]
+    arguments += ["--kind", "float32", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", ["", *arguments])
+    benchmark_step.main()
+    one, three = (row["step_gib"] for row in json.loads(output.read_text())["rows"])
+    weights = 3 * 4 * 47.5e6 / 2**30  # with gradients and momentum
+    assert weights < one < three < weights + 0.2

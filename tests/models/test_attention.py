@@ -1,8 +1,13 @@
 """B: images, C: channels, N: positions, D: channels of queries and keys."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from benchmark_attention import whole_map
+from measuring import Allocations
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from danet_lightning.models import ChannelAttention, PositionAttention, attention
@@ -20,10 +25,20 @@ def gradients(module: torch.nn.Module, x: Tensor, output: Tensor, grad: Tensor) 
     return list(torch.autograd.grad(output, [x, *module.parameters()], grad))
 
 
-def test_pam_equals_the_whole_map_forward_and_backward(seed: int) -> None:
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "sliced": lambda x: x.repeat_interleave(2, 1).repeat_interleave(3, 3)[:, ::2, :, 1::3],
+    "expanded": lambda x: x[:1, :, :, :1].expand(x.shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pam_equals_the_whole_map_forward_and_backward(layout: str, seed: int) -> None:
     torch.manual_seed(seed)
     pam = PositionAttention(16, reduction=4, gamma_init=0.7).double()
-    x = torch.randn(2, 16, 17, 33, dtype=torch.float64, requires_grad=True)  # 561: 2 blocks + rest
+    x = torch.randn(2, 16, 17, 33, dtype=torch.float64)  # 561: 2 blocks + rest
+    x = LAYOUTS[layout](x).requires_grad_()
     grad = torch.randn_like(x)
     ours, naive = pam(x), naive_position_attention(pam, x)
     torch.testing.assert_close(ours, naive, rtol=1e-10, atol=1e-12)
@@ -37,7 +52,7 @@ def test_pam_equals_the_whole_map_forward_and_backward(seed: int) -> None:
 def test_pam_gradients_for_any_choice_of_inputs(
     needed: tuple[int, ...], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention, "BLOCK", 3)  # 7 positions: three blocks, the last one short
+    monkeypatch.setattr(attention, "LEAST_ROWS", 3)  # 7 positions: three blocks, the last one short
     torch.manual_seed(seed)
     shapes = ((1, 2, 7), (1, 2, 7), (1, 3, 7))
     inputs = [
@@ -62,22 +77,87 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def largest_tensor(forward, height: int, width: int) -> int:  # type: ignore[no-untyped-def]
-    pam = PositionAttention(8)
+def largest_tensor(forward, x: Tensor) -> int:  # type: ignore[no-untyped-def]
+    with torch.device(x.device):
+        pam = PositionAttention(x.shape[1])
     with Largest() as largest:
-        forward(pam, torch.randn(1, 8, height, width)).sum().backward()
+        forward(pam, x).sum().backward()
     return largest.numel
 
 
-def test_pam_memory_is_linear_in_positions() -> None:
-    def blockwise(pam: PositionAttention, x: Tensor) -> Tensor:
-        return pam(x)
+def pam_forward(pam: PositionAttention, x: Tensor) -> Tensor:
+    return pam(x)
 
-    small, large = (largest_tensor(blockwise, 32, width) for width in (32, 128))  # N: 1024, 4096
-    assert large == 4 * small
-    assert large < 4096**2 / 10
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pam_has_a_quarter_of_the_map_at_most(layout: str, autocast: bool) -> None:
+    x = LAYOUTS[layout](torch.randn(1, 8, 32, 48)).requires_grad_()  # N: 1536
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert largest_tensor(pam_forward, x) == 1536**2 / 4
     # and the measure sees a whole map where there is one
-    assert largest_tensor(naive_position_attention, 32, 32) == 1024**2
+    assert largest_tensor(naive_position_attention, x) == 1536**2
+
+
+def test_pam_memory_is_bounded_however_many_positions_there_are() -> None:
+    with FakeTensorMode():
+        images = [torch.empty(1, 8, side, side) for side in (120, 160)]  # N: 14400 and 25600
+        largest = [largest_tensor(pam_forward, x) for x in images]
+    assert all(0.99 * 2**25 < numel <= 2**25 for numel in largest)
+
+
+def test_pam_has_a_quarter_of_the_memory_of_the_whole_map() -> None:
+    """Of all tensors that live at once in forward and backward, features included."""
+
+    def peak(attend) -> int:  # type: ignore[no-untyped-def]
+        with FakeTensorMode(), Allocations() as counted:
+            inputs = [torch.empty(1, c, 9216).requires_grad_() for c in (64, 64, 512)]
+            torch.autograd.grad(attend(*inputs), inputs, torch.empty(1, 512, 9216))
+        return counted.peak
+
+    assert peak(attention.attend) < 0.25 * peak(whole_map)
+
+
+def test_the_block_is_an_images_own(seed: int) -> None:
+    """What a picture's neighbours in the batch are changes nothing, to the last bit."""
+    torch.manual_seed(seed)
+    inputs = [torch.randn(3, c, 1100) for c in (4, 4, 8)]
+    together = attention.attend(*inputs)
+    alone = torch.cat([attention.attend(*(t[i : i + 1] for t in inputs)) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_pam_on_cuda_without_a_map(dtype: torch.dtype, transposed: bool) -> None:
+    """Shapes, types and sizes of each step on a GPU, computed without any."""
+    with FakeTensorMode(), torch.no_grad(), Largest() as largest:
+        inputs = [torch.empty(2, c, 2048, dtype=dtype, device="cuda") for c in (8, 8, 64)]
+        if transposed:
+            inputs = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in inputs]
+        context = SimpleNamespace(needs_input_grad=(True, True, True))
+        context.save_for_backward = lambda *kept: setattr(context, "saved_tensors", kept)
+        output = attention.BlockwiseAttention.forward(context, *inputs)
+        grads = attention.BlockwiseAttention.backward(context, output)
+    assert largest.numel == 2 * 2048**2 / 4
+    for given, made in zip((*inputs, inputs[2]), (*grads, output), strict=True):
+        assert (made.shape, made.dtype, made.device) == (given.shape, dtype, given.device)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pam_in_half_precision_is_as_exact_as_its_inputs(dtype: torch.dtype, seed: int) -> None:
+    """What GPUs compute, on the CPU: products of halves in float32, energies of 0 to 60."""
+    torch.manual_seed(seed)
+    inputs = [torch.randn(2, c, 600).to(dtype).requires_grad_() for c in (64, 64, 32)]
+    query, key, value = (t.detach().double().requires_grad_() for t in inputs)
+    grad = torch.randn_like(inputs[2])
+    ours = attention.BlockwiseAttention.apply(*inputs)
+    exact = value @ (query.transpose(1, 2) @ key).softmax(-1).transpose(1, 2)
+    low = [ours, *torch.autograd.grad(ours, inputs, grad)]
+    high = [exact, *torch.autograd.grad(exact, (query, key, value), grad.double())]
+    for name, own, reference in zip(("output", *"qkv"), low, high, strict=True):
+        assert own.dtype == dtype
+        assert (own - reference).norm() / reference.norm() < 0.01, name
 
 
 def test_pam_is_the_same_bit_for_bit(seed: int) -> None:

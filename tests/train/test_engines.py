@@ -27,7 +27,7 @@ from danet_lightning.config.building import run_errors
 from danet_lightning.config.commands import TrainConfig
 from danet_lightning.config.overrides import compose
 from danet_lightning.config.request import conf_dir
-from danet_lightning.config.trainer import refuse_unsupported
+from danet_lightning.config.trainer import build_trainer, refuse_unsupported
 from danet_lightning.errors import RequestError
 
 PAIR = [*TINY, *devices(2), "trainer.max_epochs=3"]
@@ -95,6 +95,30 @@ def test_slurm_tells_the_trainer_and_the_folder(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(RequestError, match="batch_size: 9 must be divisible by the 8 processes"):
         check_command_line("train", TrainConfig, ["trainer=slurm", "batch_size=9"])
     assert composed("trainer=slurm", "run_dir=mine")["run_dir"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], True),
+        (["trainer.deterministic=true"], False),
+        (["trainer.deterministic=warn"], False),
+        (["trainer.benchmark=false"], False),
+    ],
+    ids=str,
+)
+def test_algorithms_are_searched_unless_it_is_deterministic(
+    options: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("benchmark", "deterministic"):
+        monkeypatch.setattr(torch.backends.cudnn, name, not expected)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # which Lightning sets
+    config = OmegaConf.create(composed("trainer=cpu", "run_dir=run", *options) | {"callbacks": {}})
+    try:
+        build_trainer(config, logger=None)
+        assert torch.backends.cudnn.benchmark == expected
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_submitit_slurm_composes() -> None:

@@ -1,5 +1,8 @@
 import csv
+from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -164,3 +167,78 @@ def test_loss_is_logged_per_output_and_gamma_by_branch(tmp_path):
     (validation,) = [row for row in rows if row["val/miou"]]
     assert validation["val/iou/sky"]
     assert int(validation["step"]) == len(training) - 1
+
+
+def settings() -> tuple[bool, ...]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return (cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32)
+
+
+@pytest.fixture
+def chosen() -> Iterator[tuple[bool, ...]]:
+    """The settings of a training that would be as fast as can be."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = settings()
+    cudnn.allow_tf32 = cudnn.benchmark = matmul.allow_tf32 = True
+    yield settings()
+    cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32 = before
+
+
+class Looking(TinyNet):
+    """Notes the settings at each pass, and fails in a validation when it is told to."""
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.fails = fails
+        self.seen: dict[bool, set[tuple[bool, ...]]] = {True: set(), False: set()}
+
+    def predict_logits(self, images: Any) -> Any:
+        self.seen[self.training].add((*settings(), torch.is_autocast_enabled("cpu")))
+        if self.fails and not self.training:
+            raise RuntimeError("a bug")
+        return super().predict_logits(images)
+
+
+def test_validation_is_in_true_float32_and_training_is_not(chosen: tuple[bool, ...]) -> None:
+    module = segmentation_module()
+    module.net = Looking()
+    trainer, _ = fit(module, epochs=2, precision="bf16-mixed", benchmark=True)
+    assert module.net.seen == {True: {(*chosen, True)}, False: {(False, False, False, False)}}
+    assert settings() == chosen
+    trainer.validate(module, DataLoader(list(samples(2)), batch_size=1), verbose=False)
+    assert settings() == chosen
+
+
+def test_what_was_set_is_set_again_after_a_validation_that_fails(chosen: tuple[bool, ...]) -> None:
+    module = segmentation_module()
+    module.net = Looking(fails=True)
+    with pytest.raises(RuntimeError, match="a bug"):
+        fit(module, epochs=1, benchmark=True)
+    assert settings() == chosen
+
+
+def optimizer_on(device: str, optimizer: Any, precision: str = "bf16-mixed") -> Any:
+    module = segmentation_module()
+    module.optimizer = optimizer
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    trainer = SimpleNamespace(strategy=strategy, precision=precision, estimated_stepping_batches=9)
+    module.trainer = trainer
+    return module.configure_optimizers()["optimizer"]
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_optimizers_are_fused_on_cuda(kind: Any) -> None:
+    made = partial(kind, lr=0.1)
+    assert optimizer_on("cuda", made).defaults["fused"] is True
+    assert not optimizer_on("cpu", made).defaults["fused"]
+    assert not optimizer_on("cuda", made, precision="16-mixed").defaults["fused"]
+    assert not optimizer_on("cuda", partial(made, fused=False)).defaults["fused"]
+    assert not optimizer_on("cuda", partial(made, foreach=True)).defaults["fused"]
+    assert "fused" not in optimizer_on("cuda", partial(torch.optim.Adadelta, lr=0.1)).defaults
+
+
+def test_several_processes_do_not_compile() -> None:
+    module = segmentation_module(compile=True)
+    module.trainer = SimpleNamespace(world_size=2)
+    with pytest.raises(RequestError, match="compile: 2 processes share batch statistics"):
+        module.setup("fit")

@@ -116,7 +116,7 @@ def run_errors() -> Iterator[None]:
     Raises:
         RequestError: Lightning finds an argument wrong where it is used first, or cannot restore
             the state in a checkpoint.
-        RunError: an operation has no deterministic implementation.
+        RunError: an operation has no deterministic implementation, or a network no compiled one.
     """
     # not above: `prepare` and `check` can do without Lightning
     from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -145,6 +145,11 @@ def run_errors() -> Iterator[None]:
                 "batch_size: with one image for a process at a time, batch norm cannot learn from "
                 "an average over the whole image, as in PSPNet and DeepLabV3. Give two or more "
                 "for each process and part of an accumulated step."
+            ) from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise RunError(
+                f"compile: {type(error).__name__}: {str(error).strip().splitlines()[0][:300]} "
+                "Use compile=false, or a network and a machine that torch.compile can do with."
             ) from error
         if "does not have a deterministic implementation" not in str(error):
             raise

@@ -51,6 +51,7 @@ class TrainerNode(TypedDict, total=False):
     devices: Annotated[str | Limit | Devices, ROUNDING]
     num_nodes: Annotated[PositiveInt, ROUNDING]
     strategy: Annotated[Any, ROUNDING]
+    benchmark: Annotated[Literal["auto"] | bool | None, ROUNDING]
     # how long it goes on
     max_epochs: Annotated[Limit | None, PASSING]
     min_epochs: Annotated[NonNegativeInt | None, PASSING]

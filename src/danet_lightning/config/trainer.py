@@ -48,6 +48,8 @@ def build_trainer(
     options: dict[str, Any] = {}
     if config.trainer.precision == "auto":
         options["precision"] = best_precision(config.trainer.accelerator)
+    if config.trainer.get("benchmark") == "auto":  # searched anew, an algorithm may be another one
+        options["benchmark"] = not config.trainer.deterministic
     purged = {"tensorboard": {"purge_step": resumed_step}} if resumed_step is not None else {}
     loggers = [
         build(config, f"logger.{name}", Logger, **purged.get(name, {}))

@@ -3,7 +3,8 @@
 B: images, C: classes, H, W: pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -60,7 +61,7 @@ class EvaluationModule(LightningModule):
 
         In float32 whatever the training precision, so that a number does not depend on it.
         """
-        with torch.autocast(self.device.type, enabled=False):
+        with true_float32(self.device):
             images = normalize(batch["image"], self.mean, self.std)
             black = black_pixel(self.mean, self.std).to(self.device)
             prediction = self.protocol(self.net, images, black).argmax(1)
@@ -115,3 +116,28 @@ class EvaluationModule(LightningModule):
         """
         for logger in self.loggers:
             logger.log_metrics({**values, "epoch": self.trainer.current_epoch}, step)
+
+
+@contextmanager
+def true_float32(device: torch.device) -> Iterator[None]:
+    """Compute float32 as such, and set again what was set.
+
+    Neither in autocast's precision, nor in TF32, whose 10 bits CUDA takes for convolutions by
+    default. Nor is cuDNN's fastest algorithm searched: images have sizes of their own, and each
+    search would be for one of them.
+    """
+    cudnn = torch.backends.cudnn
+    settings: tuple[tuple[Any, str], ...] = (
+        (cudnn, "allow_tf32"),
+        (cudnn, "benchmark"),
+        (torch.backends.cuda.matmul, "allow_tf32"),
+    )
+    before = [getattr(part, name) for part, name in settings]
+    try:
+        for part, name in settings:
+            setattr(part, name, False)
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for (part, name), value in zip(settings, before, strict=True):
+            setattr(part, name, value)

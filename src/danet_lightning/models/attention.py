@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from danet_lightning.errors import checked
 from danet_lightning.models.maps import ChannelMap, PositionMap
 
-# Queries that meet all keys at once. At N = 9216, C = 512 on 2 cores, forward and backward take
-# 2.5 s with blocks of 32, 1.7 s from 256 to 512 and 2.1 s with 2304: few rows starve the matrix
-# products, many leave the cache. 256 holds half of the memory of 512.
-BLOCK = 256
+# Queries that meet all keys at once are a quarter of all, in a block of at most 128 MiB in float32
+# for each image, which is reached at N = 11585. Fewer starve the matrix products: with 256 of 9216,
+# forward and backward took 1.5 times as long as with the whole map on an Intel CPU, with a quarter
+# as long. Below 256, what is done between the products costs more than the memory is worth.
+LARGEST_BLOCK = 2**25
+LEAST_ROWS = 256
 # Blocks of queries in an exported graph, whose loops have a fixed length: two float32 arrays of
 # N x N / 32 exist at a time, 2 x 128 MiB for 1024 x 2048 pixels at output stride 8.
 EXPORTED_BLOCKS = 32
@@ -129,32 +131,29 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     if torch.onnx.is_in_onnx_export():
         return _exportable(query, key, value)
-    aligned = query.shape[1] % 8 == 0 and value.shape[1] % 8 == 0
-    if query.is_cuda and query.dtype != torch.float64 and aligned:
-        # other types and widths would fall back to the one kernel that builds N x N
-        q, k, v = (t.transpose(1, 2).unsqueeze(1) for t in (query, key, value))  # (B, 1, N, D or C)
-        context = F.scaled_dot_product_attention(q, k, v, scale=1.0)  # (B, 1, N, C)
-        return context.squeeze(1).transpose(1, 2)
-    # without 1 / sqrt(D) energies are large: rounded to bfloat16 they would be off by whole units
-    dtype = at_least_float32(query)
-    exact: Tensor = BlockwiseAttention.apply(query.to(dtype), key.to(dtype), value.to(dtype))
-    return exact.to(value.dtype)
+    # CPUs multiply faster in float32, whatever the features are in
+    dtype = query.dtype if query.is_cuda else at_least_float32(query)
+    context: Tensor = BlockwiseAttention.apply(query.to(dtype), key.to(dtype), value.to(dtype))
+    return context.to(value.dtype)
 
 
 class BlockwiseAttention(torch.autograd.Function):
     """Exact attention, one block of queries against all keys; weights are computed again backward.
 
-    Blocks follow one another in a fixed order, so results are the same bit for bit.
+    Energies, softmax and sums over blocks are in float32 at least: without 1 / sqrt(D) energies
+    are large, and rounded to bfloat16 they would be off by whole units. Blocks follow one another
+    in a fixed order, so results are the same bit for bit; any strides will do.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(B, D, N), (B, D, N), (B, C, N) -> (B, C, N)."""
+        """(B, D, N), (B, D, N), (B, C, N) of one dtype -> (B, C, N) in it."""
         context = torch.empty_like(value)
         with torch.autocast(value.device.type, enabled=False):
-            for block in _blocks(query):
-                weights = _weights(query[:, :, block], key)  # (B, n, N)
+            for block in _blocks(query.shape[2]):
+                weights = _weights(query[:, :, block], key).to(value.dtype)  # (B, n, N)
                 context[:, :, block] = value @ weights.transpose(1, 2)  # (B, C, n)
+                del weights  # or they would live while those of the next block are made
         ctx.save_for_backward(query, key, value, context)
         return context
 
@@ -164,23 +163,29 @@ class BlockwiseAttention(torch.autograd.Function):
         """(B, C, N) -> gradients of query, key and value, None where none is asked for."""
         query, key, value, context = ctx.saved_tensors
         with_query, with_key, with_value = ctx.needs_input_grad
-        grads = [torch.zeros_like(t) for t in (query, key, value)]
+        exact = at_least_float32(query)
+        grads = [torch.zeros_like(t, dtype=exact) for t in (query, key, value)]
         with torch.autocast(grad.device.type, enabled=False):
-            for block in _blocks(query):
+            for block in _blocks(query.shape[2]):
+                of_block = grad[:, :, block]  # (B, C, n)
                 weights = _weights(query[:, :, block], key)  # (B, n, N)
                 if with_value:
-                    grads[2].baddbmm_(grad[:, :, block], weights)  # (B, C, N)
-                if not (with_query or with_key):
-                    continue
-                # softmax backward: P * (dP - rowsum(P * dP)), and that sum is grad . context
-                slope = grad[:, :, block].transpose(1, 2) @ value  # (B, n, N)
-                mean = (grad[:, :, block] * context[:, :, block]).sum(1)  # (B, n)
-                slope.sub_(mean.unsqueeze(2)).mul_(weights)
-                if with_query:
-                    grads[0][:, :, block] = key @ slope.transpose(1, 2)  # (B, D, n)
-                if with_key:
-                    grads[1].baddbmm_(query[:, :, block], slope)  # (B, D, N)
-        return tuple(g if n else None for g, n in zip(grads, ctx.needs_input_grad, strict=True))
+                    grads[2] += _product(of_block, weights.to(value.dtype))  # (B, C, N)
+                if with_query or with_key:
+                    # softmax backward: P * (dP - rowsum(P * dP)), and that sum is grad . context
+                    slope = _product(of_block.transpose(1, 2), value)  # (B, n, N)
+                    mean = (of_block.to(exact) * context[:, :, block]).sum(1)  # (B, n)
+                    slope = slope.sub_(mean.unsqueeze(2)).mul_(weights).to(query.dtype)
+                    if with_query:
+                        grads[0][:, :, block] = _product(key, slope.transpose(1, 2))  # (B, D, n)
+                    if with_key:
+                        grads[1] += _product(query[:, :, block], slope)  # (B, D, N)
+                    del slope
+                del weights  # as above
+        return tuple(
+            g.to(query.dtype) if n else None
+            for g, n in zip(grads, ctx.needs_input_grad, strict=True)
+        )
 
 
 def _exportable(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -195,13 +200,23 @@ def _exportable(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.cat(contexts, 1)[:, :positions].transpose(1, 2)  # (B, C, N)
 
 
-def _blocks(query: Tensor) -> list[slice]:
-    positions = query.shape[2]
-    return [slice(start, start + BLOCK) for start in range(0, positions, BLOCK)]
+def _blocks(positions: int) -> list[slice]:
+    rows = max(LEAST_ROWS, min(positions // 4, LARGEST_BLOCK // positions))  # n
+    return [slice(start, start + rows) for start in range(0, positions, rows)]
 
 
 def _weights(query: Tensor, key: Tensor) -> Tensor:
-    return (query.transpose(1, 2) @ key).softmax(-1)  # (B, n, N)
+    return _product(query.transpose(1, 2), key).softmax(-1)  # (B, n, N)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply (B, i, j) by (B, j, k); factors in half precision make a product in float32."""
+    exact = at_least_float32(a)
+    if a.dtype == exact:
+        return a @ b
+    if a.is_cuda:
+        return torch.bmm(a, b, out_dtype=exact)
+    return a.to(exact) @ b.to(exact)
 
 
 def at_least_float32(x: Tensor) -> torch.dtype:

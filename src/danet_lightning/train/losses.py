@@ -105,7 +105,8 @@ class SummedCrossEntropy(nn.Module):
             mask,
             weight=self.class_weights,
             ignore_index=IGNORE,
-            reduction="none" if self.ohem else "sum",
+            # on CUDA torch can add up in a fixed order only what it has not added up by itself
+            reduction="none" if self.ohem or logits.is_cuda else "sum",
         )
         if self.ohem:
             losses = losses * hard_pixels(logits, mask, **self.ohem)  # (B, H, W)

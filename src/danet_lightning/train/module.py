@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from danet_lightning.errors import RequestError, checked
+from danet_lightning.errors import ROUNDING, RequestError, checked
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.models.segmenter import normalize
 from danet_lightning.train.losses import labelled_pixels
@@ -48,6 +48,7 @@ class SegmentationModule(EvaluationModule):
             and eta_min is added (MMSegmentation's schedule).
         decay_gamma: Whether weight decay applies to the branches' gamma too.
         seed: Dropout is a function of (seed, epoch, batch, process).
+        compile: Whether training runs the network as torch.compile's kernels, in one process.
         options: The other arguments of EvaluationModule.
     """
 
@@ -62,6 +63,7 @@ class SegmentationModule(EvaluationModule):
         eta_min: NonNegativeFloat = 0.0,
         decay_gamma: bool = True,
         seed: NonNegativeInt = 0,
+        compile: Annotated[bool, ROUNDING] = False,
         **options: Any,
     ) -> None:
         super().__init__(net, **options)
@@ -72,11 +74,24 @@ class SegmentationModule(EvaluationModule):
         self.eta_min = eta_min
         self.decay_gamma = decay_gamma
         self.seed = seed
+        self.compile_net = compile
+        if compile:
+            self.net.compile()  # in place: no name in a checkpoint changes; `predict_logits` stays
         self.meter = Meter()
         self._shares: list[Tensor] = []  # labelled shares of the batches of this step
 
     def setup(self, stage: str) -> None:
-        """Share batch statistics between GPUs, as the paper does; CPUs cannot."""
+        """Share batch statistics between GPUs, as the paper does; CPUs cannot.
+
+        Raises:
+            RequestError: A compiled network would have to share them.
+        """
+        if self.compile_net and self.trainer.world_size > 1:
+            raise RequestError(
+                f"compile: {self.trainer.world_size} processes share batch statistics at each "
+                "batch norm, where a compiled network would break into pieces. Use "
+                "trainer.devices=1, or compile=false."
+            )
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
 
@@ -148,7 +163,7 @@ class SegmentationModule(EvaluationModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Make the optimizer of backbone, head and gamma, and its poly schedule over all steps."""
         try:
-            optimizer = self.optimizer([*self._parameter_groups().values()])
+            optimizer = self.optimizer([*self._parameter_groups().values()], **self._fused())
         except (TypeError, ValueError) as error:
             raise RequestError(f"optimizer: {error}") from error
         if not isinstance(optimizer, Optimizer):
@@ -162,6 +177,18 @@ class SegmentationModule(EvaluationModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _fused(self) -> dict[str, bool]:
+        """Ask for one kernel that updates all parameters, of an optimizer that has it on CUDA.
+
+        Not where the command line says how, nor in float16, where gradients could not be clipped.
+        """
+        strategy, options = self.trainer.strategy, inspect.signature(self.optimizer).parameters
+        is_free = all(
+            name in options and options[name].default is None for name in ("foreach", "fused")
+        )
+        is_meant = strategy.root_device.type == "cuda" and self.trainer.precision != "16-mixed"
+        return {"fused": True} if is_free and is_meant else {}
 
     def _poly(self, lr: float) -> Callable[[int], float]:
         total = max(1, int(self.trainer.estimated_stepping_batches))
