@@ -627,7 +627,9 @@ def test_a_command_runs_as_the_main_module(tmp_path: Path) -> None:
         f"danet_lightning.train {arguments}",
     ], done.stderr
     log = (tmp_path / "here" / "train.log").read_text()
-    assert re.fullmatch(r"\[\d{4}-.*\]\[here\]\[INFO\] - fit in here\n", log)
+    fit, printed = log.splitlines()
+    assert re.fullmatch(r"\[\d{4}-.*\]\[here\]\[INFO\] - fit in here", fit)
+    assert printed.endswith(f"[stdout][INFO] - danet_lightning.train {arguments}")
 
 
 def test_conf_inside_the_package(tmp_path: Path) -> None:

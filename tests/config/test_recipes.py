@@ -94,7 +94,9 @@ def rates(config: DictConfig, images: int) -> list[list[float]]:
     facts: dict[str, Any] = {"classes": ["a"], "mean": [0.0], "std": [1.0]}
     module = instantiate(config.module, net=TinyNet(), **facts, _convert_="all")
     assert isinstance(module, SegmentationModule)
-    module._trainer = SimpleNamespace(estimated_stepping_batches=steps)  # type: ignore[assignment]
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer = SimpleNamespace(estimated_stepping_batches=steps, strategy=strategy, precision=32)
+    module._trainer = trainer  # type: ignore[assignment]
     parts = module.configure_optimizers()
     optimizer, schedule = parts["optimizer"], parts["lr_scheduler"]["scheduler"]
     found = []

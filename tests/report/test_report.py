@@ -174,7 +174,7 @@ def test_bad_runs_by_the_command(pair: Path, tmp_path: Path) -> None:
     assert "0.9000" in text
     assert not {"\x1b", "\x00"} & set(text)
     for words, told in (
-        (("runs=s", "output=/proc/self/x"), "output=/proc/self/x cannot be written"),
+        (("runs=s", "output=/proc/self/x"), 'output: "/proc/self/x": cannot be written'),
         (
             ("runs=elsewhere/.hydra",),
             "holds no run: neither it nor a folder below has results.json",
