@@ -44,7 +44,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", nargs="*", default=[], help="each the overrides of train, in one text"
     )
-    parser.add_argument("--checkpoint", nargs="*", default=[], help="files, or hub folders")
+    parser.add_argument("--checkpoint", nargs="*", default=[], help="checkpoints, or hub folders")
     parser.add_argument("--trusted", nargs="*", default=[], help="packages a checkpoint may name")
     parser.add_argument("--size", nargs="+", type=image_size, default=[(512, 1024)], metavar="HxW")
     parser.add_argument("--batch", type=positive, default=1)
@@ -70,7 +70,10 @@ def main() -> None:
     results["rows"] = rows = []
     print(" | ".join(COLUMNS), flush=True)
     for name, make in networks.items():
-        for row in measured(make(), options):
+        segmenter = make()
+        if isinstance(segmenter.net, OnnxNetwork):
+            raise SystemExit(f"{name}: give the checkpoint, and --onnx float32 int8 beside it.")
+        for row in measured(segmenter, options):
             rows.append({"network": name, **row})
             print(told(rows[-1]), flush=True)
     write_content(options.output, (json.dumps(results, indent=1) + "\n").encode())

@@ -43,6 +43,11 @@ def attention(config: DictConfig, run_dir: Path) -> None:
     """Write page and figures of each image; exit code 1 if one had to be skipped."""
     with request_errors():
         content = loading.read(config.ckpt_path)
+        if "onnx" in content:
+            raise RequestError(
+                f"ckpt_path: {config.ckpt_path} is exported, and its attention cannot be looked "
+                "into any more; give the checkpoint, or a folder of danet export format=hub."
+            )
         segmenter = loading.segmenter(content, config.trusted)
         mapped_modules(segmenter.net)
         images = _of_split(config, content) if config.dataset else _of_input(config)

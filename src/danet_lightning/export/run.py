@@ -12,7 +12,7 @@ from danet_lightning.config.building import DATASET, build_over, request_errors
 from danet_lightning.config.outputs import exported
 from danet_lightning.data.base import DataSet
 from danet_lightning.disk.names import expanded
-from danet_lightning.errors import RequestError, require_extra
+from danet_lightning.errors import RequestError, first_line, require_extra
 from danet_lightning.export import hub, onnx_files
 from danet_lightning.export.graph import require_exporter
 from danet_lightning.export.images import Images
@@ -39,10 +39,18 @@ def export(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         segmenter = loading.segmenter(content, config.trusted)
         images = calibration = None
-        if config.limit != 0:
-            images = Images(_dataset(config, facts), config.split, config.limit)
-        if config.int8:
-            calibration = Images(_dataset(config, facts), "train", config.calibration_images)
+        try:
+            if config.limit != 0:
+                images = Images(_dataset(config, facts), config.split, config.limit)
+            if config.int8:
+                calibration = Images(_dataset(config, facts), "train", config.calibration_images)
+        except FileNotFoundError as error:
+            purpose = "int8 is calibrated" if config.limit == 0 else "the export is measured"
+            skipped = "int8=false" if config.limit == 0 else "limit=0 int8=false"
+            raise RequestError(
+                f"{first_line(error)} It holds the images on which {purpose}: give their place as "
+                f"dataset.root=..., or do without them: {skipped}."
+            ) from error
     if config.format == "hub":
         hub.write(output, segmenter, portable(facts), images)
     else:

@@ -195,8 +195,8 @@ def _downloaded(name: str) -> dict[str, Tensor]:
     except (OSError, HTTPException) as error:
         raise ConnectionError(
             f"The ImageNet weights of {name} could not be downloaded from {weights.url} ({error}). "
-            "Start from random weights with pretrained=false, or fetch that file elsewhere and "
-            "give its path: pretrained=<path>."
+            "Start from random weights with backbone.pretrained=false, or fetch that file "
+            "elsewhere and give its path: backbone.pretrained=<path>."
         ) from error
 
 

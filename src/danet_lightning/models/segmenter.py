@@ -134,6 +134,8 @@ class Segmenter(nn.Module):
         Raises:
             ValueError: The images have another shape or type.
         """
+        if isinstance(images, np.ndarray):
+            images = np.require(images, requirements="W")  # a copy of what Pillow lends, say
         pixels = torch.as_tensor(images)
         is_image = pixels.ndim == 3 and pixels.shape[2] == 3
         if pixels.dtype != torch.uint8 or not (

@@ -140,8 +140,8 @@ def _downloaded(name: str, output_stride: int, stages: int) -> Any:
     except (OSError, HTTPException) as error:
         raise ConnectionError(
             f"timm's weights of {name} could not be downloaded ({error}). Start from random "
-            "weights with pretrained=false, or fetch the file elsewhere and give its path: "
-            "pretrained=<path>."
+            "weights with backbone.pretrained=false, or fetch the file elsewhere and give its "
+            "path: backbone.pretrained=<path>."
         ) from error
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from danet_lightning.runs.grouping import Difference, Group, Spread, difference
 
-HEADER = ("group", "mIoU", "std", "best", "pixel accuracy", "against the first", "runs")
+HEADER = ("group", "mIoU", "std", "best", "pixel accuracy", "against the baseline", "runs")
 
 
 def table(groups: Sequence[Group]) -> str:
