@@ -1,5 +1,6 @@
 """What the documents tell people to type is a valid request, and what they name is there."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -34,9 +35,13 @@ def commands(paths: list[Path]) -> list[tuple[str, str]]:
         for verb, line in commands([*DOCUMENTS, *YAMLS])
     ],
 )
-def test_every_command_is_a_valid_request(verb: str, line: str, tmp_path: Path) -> None:
+def test_every_command_is_a_valid_request(
+    verb: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "weights"
     file.touch()
+    (tmp_path / "srun").touch(mode=0o755)  # some commands are for clusters
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     given = r"^(ckpt_path|init_from|source)=.*"
     words = [re.sub(given, rf"\1={file}", word) for word in shlex.split(line)]
     # the first of several seeds: each more is a point more, which says nothing new

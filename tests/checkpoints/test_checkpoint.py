@@ -692,6 +692,14 @@ def test_weights_that_are_no_numbers_are_refused(content: Content, tmp_path: Pat
     assert "backbone.fourth.weight holds NaN" in refused(tmp_path / "a.ckpt")
 
 
+def test_a_variance_below_0_is_refused(content: Content, tmp_path: Path) -> None:
+    """Its root is NaN, of which the first class would be the largest."""
+    name = next(key for key in content["state_dict"] if key.endswith("running_var"))
+    content["state_dict"][name][0] = -1
+    torch.save(content, tmp_path / "a.ckpt")
+    assert f"{name.removeprefix('net.')} holds a variance below 0" in refused(tmp_path / "a.ckpt")
+
+
 def test_weights_of_half_precision_are_taken(content: Content, tmp_path: Path) -> None:
     name = "net.backbone.fourth.weight"
     content["state_dict"][name] = content["state_dict"][name].half()

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper
 from danet_lightning import load
 from danet_lightning.checkpoints.metadata import portable
 from danet_lightning.config.building import DATASET, build_over
-from danet_lightning.errors import RequestError
+from danet_lightning.disk.writing import write_new
+from danet_lightning.errors import RequestError, RunError
 from danet_lightning.export import graph
 from danet_lightning.export.model_card import model_card
 from danet_lightning.export.parity import logits, scenes
@@ -264,6 +265,38 @@ def test_a_size_that_no_network_takes_is_told(checkpoint: Path) -> None:
 def test_what_is_exported_already_is_told(onnx: Path) -> None:
     done = danet("export", "ckpt_path=net.onnx", "output=again.onnx", "limit=0", cwd=onnx.parent)
     assert (done.returncode, "is exported already" in done.stderr) == (2, True), done.stderr
+
+
+def test_an_exported_network_has_no_attention_to_look_into(onnx: Path) -> None:
+    done = danet("attention", "ckpt_path=net.onnx", "input=.", "output=maps", cwd=onnx.parent)
+    assert (done.returncode, "give the checkpoint" in done.stderr) == (2, True), done.stderr
+
+
+def test_files_that_belong_together_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "net.json").mkdir()  # in the way
+    with pytest.raises(RunError, match="cannot be written"):
+        write_new({tmp_path / "net.onnx": b"1", tmp_path / "net.json": b"2"})
+    assert list(tmp_path.iterdir()) == [tmp_path / "net.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["limit=1"], "on which the export is measured: give their place as dataset.root=..."),
+        (["limit=0", "int8=true"], "on which int8 is calibrated: give their place"),
+    ],
+)
+def test_images_that_have_moved_are_asked_for(
+    checkpoint: Path, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    facts = content["danet_lightning"]
+    folder = {"_target_": "danet_lightning.data.folder.Folder", "root": str(tmp_path / "gone")}
+    facts["config"]["dataset"] = {**folder, "classes": facts["classes"]}
+    torch.save(content, tmp_path / "a.ckpt")
+    asked = ["ckpt_path=a.ckpt", "output=n.onnx", "trusted=[small_net]", *arguments]
+    done = danet("export", *asked, cwd=tmp_path)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
 
 def test_the_place_of_the_images_is_asked_for() -> None:

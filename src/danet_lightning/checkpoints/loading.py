@@ -135,6 +135,11 @@ def _refuse_other_numbers(expected: Mapping[str, Any], weights: Mapping[str, Any
                 "would answer with its first class. Use a checkpoint of before the training "
                 "diverged."
             )
+        if name.endswith("running_var") and (tensor < 0).any():  # its root would be no number
+            raise RequestError(
+                f"ckpt_path: {name[:80]} holds a variance below 0, which no training leaves: the "
+                "file is damaged. Fetch or export it again."
+            )
 
 
 def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,6 +105,23 @@ def write_content(target: Path, content: bytes) -> None:
         RunError: It cannot be written; the old file is still there.
     """
     write_atomically(target, lambda file: file.write(content))
+
+
+def write_new(contents: Mapping[Path, bytes]) -> None:
+    """Write files that are not there yet: all of them, or none where one cannot be written.
+
+    Raises:
+        RunError: One cannot be written.
+    """
+    written = []
+    try:
+        for target, content in contents.items():
+            write_content(target, content)
+            written.append(target)
+    except BaseException:
+        for target in written:
+            target.unlink(missing_ok=True)
+        raise
 
 
 def write_atomically(

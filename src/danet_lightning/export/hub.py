@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from danet_lightning.checkpoints.hub_folder import CONFIG, WEIGHTS
-from danet_lightning.disk.writing import write_atomically, write_content
+from danet_lightning.disk.writing import write_new
 from danet_lightning.errors import RequestError
 from danet_lightning.export.images import Images, measured
 from danet_lightning.export.model_card import PICTURES, model_card
@@ -50,11 +51,11 @@ def write(
     files = {WEIGHTS: weights, CONFIG: config.encode()}
     parameters = sum(each.numel() for each in segmenter.net.parameters())
     files["README.md"] = model_card(facts, report, parameters).encode()
-    for name, content in files.items():
-        write_content(folder / name, content)
     if images:
-        sheet = _pictures(segmenter, images)
-        write_atomically(folder / PICTURES, lambda file: sheet.save(file, "PNG"))
+        picture = BytesIO()
+        _pictures(segmenter, images).save(picture, "PNG")
+        files[PICTURES] = picture.getvalue()
+    write_new({folder / name: content for name, content in files.items()})
     print(f"written     {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     if report:
         scores = report["networks"][""]

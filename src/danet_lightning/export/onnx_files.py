@@ -11,7 +11,7 @@ import torch
 
 from danet_lightning.checkpoints.metadata import git_commit
 from danet_lightning.checkpoints.onnx_file import OnnxNetwork
-from danet_lightning.disk.writing import write_content
+from danet_lightning.disk.writing import write_new
 from danet_lightning.errors import RunError
 from danet_lightning.export.graph import onnx_model
 from danet_lightning.export.images import Images, measured
@@ -82,10 +82,8 @@ def write(
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
     }
     report["int8_loss"] = _loss(report["measured"], int8)
-    for name, content in contents.items():
-        write_content(files["report"].with_name(name), content)
-    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write_content(files["report"], text.encode())
+    contents[files["report"].name] = (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
+    write_new({files["report"].with_name(name): content for name, content in contents.items()})
     print("\n".join([*_lines(report, options), f"report      {files['report']}"]))
 
 
@@ -127,6 +125,8 @@ def _lines(report: Mapping[str, Any], options: Options) -> list[str]:
             f"int8 LOSES {report['int8_loss']:.4f} mIoU on {report['measured']['images']} images; "
             "ship the float32 file, or calibrate on more images: calibration_images=..."
         )
+    if report["int8_loss"] is None and len(report["bytes"]) > 1:
+        lines.append("int8: what mIoU it loses is not measured; limit=20 measures it")
     for name, size in report["bytes"].items():
         lines.append(f"written     {name}  {size / 1e6:.1f} MB, {', '.join(options.outputs)}")
     lines += ["", HEADER]

@@ -10,7 +10,7 @@ from danet_lightning.checkpoints.metadata import portable
 from danet_lightning.checkpoints.onnx_file import MODULES
 from danet_lightning.config.building import DATASET, build_over, request_errors
 from danet_lightning.config.outputs import exported
-from danet_lightning.data.base import DataSet
+from danet_lightning.data.base import DataError, DataSet
 from danet_lightning.disk.names import expanded
 from danet_lightning.errors import RequestError, first_line, require_extra
 from danet_lightning.export import hub, onnx_files
@@ -44,7 +44,9 @@ def export(config: DictConfig, run_dir: Path) -> None:
                 images = Images(_dataset(config, facts), config.split, config.limit)
             if config.int8:
                 calibration = Images(_dataset(config, facts), "train", config.calibration_images)
-        except FileNotFoundError as error:
+        except DataError as error:
+            if error.kind != "absent":
+                raise
             purpose = "int8 is calibrated" if config.limit == 0 else "the export is measured"
             skipped = "int8=false" if config.limit == 0 else "limit=0 int8=false"
             raise RequestError(
