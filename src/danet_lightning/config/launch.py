@@ -93,7 +93,8 @@ def launch(name: str, form: type[CommandConfig]) -> None:
         with command_line(arguments):  # help, or a configuration, is printed
             main()
     except KeyboardInterrupt:
-        print("Interrupted; what was written stays in the run folder.", file=sys.stderr)
+        kept = "; what was written stays in the run folder" if form.leaves_folder else ""
+        print(f"Interrupted{kept}.", file=sys.stderr)
         sys.exit(130)
     except RunError as error:  # of a point, that even the note of it cannot be written
         print(error, file=sys.stderr)
