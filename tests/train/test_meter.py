@@ -53,7 +53,7 @@ def test_a_loader_counts_what_it_was_waited_for() -> None:
             time.sleep(0.01)
             return super().__getitem__(key)
 
-    loader = TrainingLoader(Slow({(0, i): i for i in range(8)}), EpochSampler(8, 2), 2)
+    loader = TrainingLoader(Slow({(0, i): i for i in range(8)}), 2, sampler=EpochSampler(8, 2))
     for _ in loader:
         time.sleep(0.05)
     assert 0.08 <= loader.waited < 0.25

@@ -306,7 +306,7 @@ def test_shorter_training_is_refused(undisturbed):
 
 
 def test_epoch_begins_behind_the_batches_of_the_checkpoint():
-    loader = TrainingLoader({(0, i): i for i in range(8)}, EpochSampler(8, 2), 2)
+    loader = TrainingLoader({(0, i): i for i in range(8)}, 2, sampler=EpochSampler(8, 2))
     whole = [batch.tolist() for batch in loader]
     loader.start_at(3)
     assert [batch.tolist() for batch in loader] == whole[3:]

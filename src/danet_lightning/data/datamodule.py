@@ -134,7 +134,7 @@ class SegmentationDataModule(LightningDataModule):
                 f"divided into {parts} parts. Choose a divisor."
             )
         share = sampler.batch_size_per_process // parts
-        return TrainingLoader(dataset, sampler, share, **self._loader_options())
+        return TrainingLoader(dataset, share, sampler=sampler, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return the images of `validation_split`."""

@@ -33,23 +33,15 @@ class SegmentationLoader(DataLoader[Any]):
 class TrainingLoader(SegmentationLoader):
     """A loader whose epoch can begin behind the batches that a training has had already.
 
-    Args:
-        dataset: addressed by (epoch, index).
-        sampler: the order of its samples.
-        batch_size: samples in a batch of this process; a divisor of its share of a step.
-        options: as of `torch.utils.data.DataLoader`.
+    Its sampler is an EpochSampler, and its batch size divides this process's share of a step.
 
     Attributes:
         waited: seconds that batches were waited for, so far.
     """
 
-    def __init__(
-        self, dataset: Any, sampler: EpochSampler, batch_size: int, **options: Any
-    ) -> None:
-        super().__init__(dataset, sampler=sampler, batch_size=batch_size, **options)
-        self.waited = 0.0
-        self._steps_sampler = sampler
-        self._batches_a_step = sampler.batch_size_per_process // batch_size
+    sampler: EpochSampler
+    batch_size: int
+    waited = 0.0
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         batches, end = super().__iter__(), object()
@@ -63,7 +55,8 @@ class TrainingLoader(SegmentationLoader):
 
     def start_at(self, batches: int) -> None:
         """Let the next epoch begin behind so many batches, a whole number of steps."""
-        self._steps_sampler.first_step = batches // self._batches_a_step
+        batches_a_step = self.sampler.batch_size_per_process // self.batch_size
+        self.sampler.first_step = batches // batches_a_step
 
 
 def start_worker(worker: int) -> None:
