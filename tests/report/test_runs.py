@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,23 @@ def test_what_differs_is_named_once_and_by_what_was_typed(tmp_path: Path) -> Non
     assert [group.name for group in groups] == ["optimizer.lr=0.01", "optimizer.lr=0.02"]
     only = groups_of(tmp_path / "a")
     assert [(group.name, group.values) for group in only] == [("all runs", {})]
+
+
+def test_groups_are_named_by_the_choices_that_made_them_differ(tmp_path: Path) -> None:
+    """Of a network without both attentions by `model=fcn`, not by the first key that it changes."""
+    write_run(tmp_path / "a", 0.5, choices={"model": "danet"}, logger__x=1)
+    write_run(tmp_path / "b", 0.5, choices={"model": "danet"}, seed=1)
+    off = {"model__pam": False, "model__cam": False}
+    write_run(tmp_path / "c", 0.5, choices={"model": "fcn"}, **off)
+    assert [group.name for group in groups_of(tmp_path)] == ["model=danet", "model=fcn"]
+    write_run(tmp_path / "d", 0.5, choices={"model": "danet"}, model__cam=False)
+    names = [group.name for group in groups_of(tmp_path)]
+    assert names == [f"model={each}" for each in ("danet model.cam=true", "fcn model.cam=false",
+                                                  "danet model.cam=false")]  # fmt: skip
+    shutil.rmtree(tmp_path / "c" / ".hydra")  # where one is not known, keys tell them apart
+    names = {" ".join(sorted(group.name.split())) for group in groups_of(tmp_path)}
+    assert names == {f"model.cam={each}" for each in (
+        "true model.pam=true", "false model.pam=false", "false model.pam=true")}  # fmt: skip
 
 
 def test_the_state_of_a_run(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from danet_lightning.report import charts, tables
 from danet_lightning.report.predictions import Gallery
 from danet_lightning.runs.fairness import warnings
 from danet_lightning.runs.grouping import Group
-from danet_lightning.runs.overview import printable
-from danet_lightning.runs.reading import Run, listed
+from danet_lightning.runs.overview import listed, printable
+from danet_lightning.runs.reading import Run
 
 SHOWN = 12  # groups in the pictures: more lines or columns could not be told apart
 CURVES = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from danet_lightning.runs.grouping import Group
-from danet_lightning.runs.reading import listed
+from danet_lightning.runs.overview import listed
 
 NOTES = {
     "protocols": "The protocols differ, so the mIoUs are not of the same thing",

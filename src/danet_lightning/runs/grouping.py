@@ -127,13 +127,25 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
                 names = f"[{','.join(run.classes or first)}]"
                 groups.setdefault((*values, names), []).append(run)
     typed = list(dict.fromkeys(key for run in known for key in run.typed))
-    naming = _naming(keys, list(groups), typed)
+    columns = dict(zip(keys, zip(*groups, strict=True), strict=False))
+    columns |= _choices(list(groups.values()))
+    naming = _naming(columns, typed)
     made = []
-    for values, members in groups.items():
+    for place, (values, members) in enumerate(groups.items()):
+        told = [f"{key.removesuffix('._target_')}={columns[key][place]}" for key in naming]
         changed = dict(zip(keys, values, strict=True))
-        name = " ".join(f"{key.removesuffix('._target_')}={changed[key]}" for key in naming)
-        made.append(Group(name or "all runs", changed, tuple(members)))
+        made.append(Group(" ".join(told) or "all runs", changed, tuple(members)))
     return made
+
+
+def _choices(groups: Sequence[Sequence[Run]]) -> dict[str, tuple[str, ...]]:
+    """Return what each group chose of each config group that all of its runs chose alike."""
+    columns = {}
+    for name in dict.fromkeys(name for group in groups for run in group for name in run.choices):
+        chosen = [{shown(run.choices, name) for run in group} for group in groups]
+        if all(len(values) == 1 and ABSENT not in values for values in chosen):
+            columns[name] = tuple(value for values in chosen for value in values)
+    return columns
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -170,27 +182,26 @@ def shown(config: Mapping[str, Any], key: str) -> str:
     return json.dumps(value, ensure_ascii=False, default=str).replace(" ", "")
 
 
-def _naming(
-    keys: Sequence[str], groups: Sequence[tuple[str, ...]], typed: Sequence[str]
-) -> list[str]:
-    """Choose keys that tell the groups apart: those that were typed first, then the least deep."""
+def _naming(columns: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[str]:
+    """Choose keys that tell the groups apart: those that were typed first, then the least deep.
+
+    Args:
+        columns: By key, the value of each group.
+        typed: Keys of the command lines.
+    """
 
     def order(key: str) -> tuple[int, int]:
         places = [n for n, each in enumerate(typed) if f"{key}.".startswith(f"{each}.")]
         return (places or [len(typed)])[0], key.count(".")
 
+    def told_apart(keys: Sequence[str]) -> int:
+        return len(set(zip(*(columns[key] for key in keys), strict=True)))
+
     chosen: list[str] = []
-    for key in sorted(keys, key=order):
-        if _told_apart(keys, groups, [*chosen, key]) > _told_apart(keys, groups, chosen):
+    for key in sorted(columns, key=order):
+        if told_apart([*chosen, key]) > max(told_apart(chosen), 1):
             chosen.append(key)
     return chosen
-
-
-def _told_apart(
-    keys: Sequence[str], groups: Sequence[tuple[str, ...]], chosen: Sequence[str]
-) -> int:
-    places = [keys.index(key) for key in chosen]
-    return len({tuple(values[place] for place in places) for values in groups})
 
 
 def choose_baseline(groups: Sequence[Group], wanted: str | None) -> Group:
