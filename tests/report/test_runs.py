@@ -54,6 +54,8 @@ def test_means_and_paired_differences_are_numpys(ablation: Any) -> None:
         assert found.is_paired
         assert found.spread.mean == pytest.approx((values - first).mean())
         assert found.spread.std == pytest.approx((values - first).std(ddof=1))
+        of_class = grouping.difference(group, groups[0], "road")  # whose IoU is the mIoU there
+        assert of_class == found
     assert fairness.warnings(groups) == []
 
 
@@ -70,6 +72,7 @@ def test_without_a_common_seed_the_difference_is_that_of_the_means(tmp_path: Pat
     write_run(tmp_path / "a", 0.5, seed=0, model__pam=True)
     write_run(tmp_path / "b", 0.7, seed=1, model__pam=False)
     found = grouping.difference(*reversed(groups_of(tmp_path)))
+    assert grouping.difference(*reversed(groups_of(tmp_path)), "sky") == found
     assert found is not None
     assert found.spread.mean == pytest.approx(0.2)
     assert not found.is_paired

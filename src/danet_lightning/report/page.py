@@ -12,7 +12,7 @@ from danet_lightning.pictures.confusion import confusion_figure, worst_confusion
 from danet_lightning.report import charts, tables
 from danet_lightning.report.predictions import Gallery
 from danet_lightning.runs.fairness import warnings
-from danet_lightning.runs.grouping import Group
+from danet_lightning.runs.grouping import Group, difference
 from danet_lightning.runs.overview import listed, printable
 from danet_lightning.runs.reading import Run
 
@@ -99,15 +99,11 @@ def _figures(
     figures["curves"] = charts.curves(shown, CURVES)
     compared = [group for group in shown if group is not baseline and group.scored]
     if compared and classes and baseline.scored:
-        rows = [[_difference(group, baseline, name) for group in compared] for name in classes]
+        found = [[difference(group, baseline, name) for group in compared] for name in classes]
+        rows = [[each and each.spread.mean for each in row] for row in found]
         names = [group.name for group in compared]
         figures["classes"] = charts.class_differences(rows, classes, names)
     return {name: figure and charts.picture(figure) for name, figure in figures.items()}
-
-
-def _difference(group: Group, baseline: Group, name: str) -> float | None:
-    mine, theirs = group.class_iou(name), baseline.class_iou(name)
-    return mine.mean - theirs.mean if mine and theirs else None
 
 
 def _confusions(groups: Sequence[Group]) -> list[dict[str, Any]]:

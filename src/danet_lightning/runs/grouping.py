@@ -25,7 +25,7 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How much higher the mIoU of a group is than that of the baseline.
+    """How much higher a score of a group is than that of the baseline.
 
     Attributes:
         spread: Of the differences, one for each seed that both have; where there is no such seed,
@@ -87,24 +87,31 @@ def spread(values: Sequence[Any]) -> Spread | None:
     return Spread(statistics.fmean(numbers), std, len(numbers))
 
 
-def difference(group: Group, baseline: Group) -> Difference | None:
-    """Subtract the mIoU of the baseline from that of a group, seed by seed where both have it."""
-    mine, theirs = _by_seed(group), _by_seed(baseline)
+def difference(group: Group, baseline: Group, name: str | None = None) -> Difference | None:
+    """Subtract a score of the baseline from that of a group, seed by seed where both have it.
+
+    Args:
+        group: Of which the difference is told.
+        baseline: What it is compared with.
+        name: Of the class whose IoU is the score; None: the mIoU.
+    """
+    mine, theirs = _by_seed(group, name), _by_seed(baseline, name)
     paired = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
     if interval := spread(paired):
         return Difference(interval, True)
-    of_group, other = group.spread(), baseline.spread()
-    if of_group is None or other is None:
+    both = [each.class_iou(name) if name else each.spread() for each in (group, baseline)]
+    if both[0] is None or both[1] is None:
         return None
-    return Difference(Spread(of_group.mean - other.mean, None, 0), False)
+    return Difference(Spread(both[0].mean - both[1].mean, None, 0), False)
 
 
-def _by_seed(group: Group) -> dict[str, float]:
-    """Return the mIoU of each seed, of several runs with the same one their mean."""
+def _by_seed(group: Group, name: str | None) -> dict[str, float]:
+    """Return the score of each seed, of several runs with the same one their mean."""
     scores: dict[str, list[float]] = {}
-    for run in group.scored:
-        if run.seed is not None:
-            scores.setdefault(str(run.seed), []).append(run.miou or 0.0)
+    for run in group.runs:
+        score = run.results.get("class_iou", {}).get(name) if name else run.miou
+        if run.seed is not None and score is not None:
+            scores.setdefault(str(run.seed), []).append(score)
     return {seed: statistics.fmean(values) for seed, values in scores.items()}
 
 

@@ -56,7 +56,7 @@ def signed(value: Difference | None, digits: int = 4) -> str:
     if value is None:
         return "—"
     mean, std, pairs = value.spread
-    shown = f"{mean:+.{digits}f}"
+    shown = f"{mean:+z.{digits}f}"
     shown += "" if std is None else f" ± {std:.{digits}f}"
     if not value.is_paired:
         return f"{shown} (not paired)"
