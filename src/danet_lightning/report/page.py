@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from danet_lightning.pictures.confusion import confusion_figure, worst_confusions
 from danet_lightning.report import charts, tables
 from danet_lightning.report.predictions import Gallery
-from danet_lightning.runs.fairness import warnings
 from danet_lightning.runs.grouping import Group, difference
 from danet_lightning.runs.overview import listed, printable
 from danet_lightning.runs.reading import Run
@@ -32,6 +31,7 @@ def render(
     baseline: Group,
     others: Sequence[Run],
     pictures: Gallery,
+    warnings: Sequence[str],
 ) -> str:
     """Write the page as HTML; every text that is not ours is escaped.
 
@@ -41,6 +41,7 @@ def render(
         baseline: The one that the others are compared with.
         others: Runs that belong to no group.
         pictures: Validation images as the groups see them.
+        warnings: What a reader has to know before any number.
     """
     shown = shown_groups(groups, baseline)
     classes = all_classes(groups)
@@ -54,7 +55,7 @@ def render(
     return environment.get_template("page.html.jinja").render(
         title=title,
         summary=_summary(groups, runs),
-        warnings=warnings(groups),
+        warnings=warnings,
         groups=tables.group_table(groups, baseline),
         costs=tables.cost_table(groups),
         classes=tables.class_table(shown, classes),

@@ -115,13 +115,21 @@ def _by_seed(group: Group, name: str | None) -> dict[str, float]:
     return {seed: statistics.fmean(values) for seed, values in scores.items()}
 
 
-def grouped(runs: Sequence[Run]) -> list[Group]:
+def grouped(runs: Sequence[Run], ignored: Sequence[str] = ()) -> list[Group]:
     """Group the runs that have a configuration, in the order in which each group appears first.
 
     Runs of other classes are never one group, also where their configurations are the same.
+
+    Args:
+        runs: Of any state.
+        ignored: Keys in which runs of one group may differ, each with those below it.
+
+    Raises:
+        RequestError: No run has a key that is ignored.
     """
     known = [run for run in runs if run.config]
-    keys = differing(known)
+    _require_known(ignored, known)
+    keys = [key for key in differing(known) if not _is_below(key, ignored)]
     alike: dict[tuple[str, ...], list[Run]] = {}
     for run in known:
         alike.setdefault(tuple(shown(run.config, key) for key in keys), []).append(run)
@@ -172,11 +180,22 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def _is_aside(key: str, runs: Sequence[Run]) -> bool:
-    if key.rpartition(".")[2] in ASIDE or key.partition(".")[0] in ASIDE_BELOW:
-        return True
-    if any(key.startswith(f"{node}.") for node in ASIDE_BELOW):
+    if key.rpartition(".")[2] in ASIDE or _is_below(key, ASIDE_BELOW):
         return True
     return key == "ckpt_path" and all("seed" in run.config for run in runs)  # where it goes on
+
+
+def _is_below(key: str, nodes: Sequence[str]) -> bool:
+    return any(f"{key}.".startswith(f"{node}.") for node in nodes)
+
+
+def _require_known(ignored: Sequence[str], runs: Sequence[Run]) -> None:
+    keys = list(dict.fromkeys(key for run in runs for key in run.config))
+    for node in ignored:
+        if not any(_is_below(key, [node]) for key in keys):
+            raise RequestError(
+                f"ignore={node}: no configuration here has that key{nearest(node, keys)}"
+            )
 
 
 def shown(config: Mapping[str, Any], key: str) -> str:
@@ -198,7 +217,7 @@ def _naming(columns: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[
     """
 
     def order(key: str) -> tuple[int, int]:
-        places = [n for n, each in enumerate(typed) if f"{key}.".startswith(f"{each}.")]
+        places = [n for n, each in enumerate(typed) if _is_below(key, [each])]
         return (places or [len(typed)])[0], key.count(".")
 
     def told_apart(keys: Sequence[str]) -> int:
