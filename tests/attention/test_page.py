@@ -100,7 +100,7 @@ def test_shares_of_classes_and_the_value_under_the_cursor(shown: Opened) -> None
     bars = tab.locator(".bars li").all_inner_texts()
     order = [index for index in np.argsort(shares)[::-1] if (classes == index).any()]
     assert [text.split()[0] for text in bars] == [CLASSES[index] for index in order]
-    assert f"{100 * max(shares):.1f} %" in bars[0]
+    assert f"{100 * max(shares):.3g} %" in bars[0]
     chosen = tab.locator(".position .chosen").inner_text()
     predicted = CLASSES[classes[2 * COLUMNS + 3]]
     assert re.fullmatch(f"pixel y (19|20), x (27|28): predicted {predicted}, label sky", chosen)

@@ -193,7 +193,7 @@ class PositionView {
       return element("li", {},
         element("span", { className: "name" }, swatch, className(id)),
         element("span", { className: "bar" }, filled, area),
-        element("span", {}, `${(100 * shares[id]).toFixed(1)} %, ${(shares[id] / areas[id]).toFixed(2)}× its area`));
+        element("span", {}, `${percent(shares[id])}, ${times(shares[id] / areas[id])} its area`));
     }));
   }
 }
