@@ -41,7 +41,7 @@ def shown(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     label = np.full(pixels.shape[:2], 255, np.uint8)
     label[:32] = 1
     seen = observe(seg, pixels, label)
-    path.write_text(page(seen, "a.jpg", CLASSES, PALETTE, (0, 0)), encoding="utf-8")
+    path.write_text(page(seen, "a.jpg", CLASSES, PALETTE, (0, 0), channel=9), encoding="utf-8")
     with opened(browser, path) as (opened_page, events):
         yield Opened(opened_page, events, seen, *(each.numpy() for each in naive(seg, pixels)))
         assert events == [path.as_uri()]  # no complaint, and no request but the first
@@ -100,7 +100,7 @@ def test_shares_of_classes_and_the_value_under_the_cursor(shown: Opened) -> None
     bars = tab.locator(".bars li").all_inner_texts()
     order = [index for index in np.argsort(shares)[::-1] if (classes == index).any()]
     assert [text.split()[0] for text in bars] == [CLASSES[index] for index in order]
-    assert f"{100 * max(shares):.1f} %" in bars[0]
+    assert f"{100 * max(shares):.3g} %" in bars[0]
     chosen = tab.locator(".position .chosen").inner_text()
     predicted = CLASSES[classes[2 * COLUMNS + 3]]
     assert re.fullmatch(f"pixel y (19|20), x (27|28): predicted {predicted}, label sky", chosen)
@@ -133,6 +133,7 @@ def test_scales_entropy_and_the_keyboard(shown: Opened) -> None:
 def test_channels_are_sorted_and_a_clicked_one_tells_what_it_mixes(shown: Opened) -> None:
     tab, weights = shown.page, shown.channel
     order = np.argsort(-weights.sum(0), kind="stable")
+    assert tab.locator("input.channel").input_value() == "9"  # as it was asked for
     assert tab.evaluate("views[1].part.order") == order.tolist()
     expected = shade(weights[order][:, order], 99.5)
     assert np.abs(painted(tab, ".channel .heat") - expected).max() <= 1
@@ -142,6 +143,9 @@ def test_channels_are_sorted_and_a_clicked_one_tells_what_it_mixes(shown: Opened
     strongest = np.argsort(-weights[channel], kind="stable")[:8]
     mixed = tab.locator(".mixed button").all_inner_texts()
     assert [int(text.split(":")[0]) for text in mixed] == strongest.tolist()
+    for text, weight in zip(mixed, weights[channel][strongest].astype(np.float32), strict=True):
+        told = text.split(": ")[1]
+        assert told == "<0.01 %" if 0 < weight < 1e-4 else abs(float(told[:-2]) - 100 * weight) < 1
     branch = shown.seen.branches[1]
     both = torch.stack([branch.before[channel], branch.after[channel]])
     low, high = both.aminmax()

@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
 def reported(runs: Any, output: Path, **options: Any) -> Page:
     given = {"runs": [str(each) for each in runs], "output": str(output), "baseline": None}
-    given |= {"wandb": None, "images": 0, "device": "cpu", "trusted": [], **options}
+    given |= {"wandb": None, "images": 0, "device": "cpu", "trusted": [], "ignore": [], **options}
     report(OmegaConf.create(given), output)
     return Page(output / "report.html")
 
@@ -187,9 +187,20 @@ def test_bad_runs_by_the_command(pair: Path, tmp_path: Path) -> None:
         assert "Traceback" not in refused.stderr
 
 
+def test_runs_that_differ_in_what_is_ignored_are_one_group(tmp_path: Path) -> None:
+    """As of two machines and two versions; the page says so."""
+    write_run(tmp_path / "a", 0.4, dataset__root="/a", optimizer__lr=0.1)
+    write_run(tmp_path / "b", 0.6, dataset__root="/b", optimizer__lr=0.2, new=1, seed=1)
+    page = reported([tmp_path], tmp_path / "out", ignore=["dataset.root", "new", "optimizer"])
+    assert "0.5000 ± 0.1414" in page.texts
+    assert any("may differ in dataset.root, new, optimizer" in text for text in page.texts)
+
+
 def test_wrong_requests(pair: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="baseline=nobody"):
         reported([pair], tmp_path / "out", baseline="nobody")
+    with pytest.raises(RequestError, match=r"ignore=model\.pa: no .* did you mean model\.pam\?"):
+        reported([pair], tmp_path / "out", ignore=["model.pa"])
     for number in range(4):
         (pair / str(number) / "config.yaml").unlink()
     with pytest.raises(RequestError, match="of none is the configuration known"):

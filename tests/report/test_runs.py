@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def test_means_and_paired_differences_are_numpys(ablation: Any) -> None:
         assert found.is_paired
         assert found.spread.mean == pytest.approx((values - first).mean())
         assert found.spread.std == pytest.approx((values - first).std(ddof=1))
+        of_class = grouping.difference(group, groups[0], "road")  # whose IoU is the mIoU there
+        assert of_class == found
     assert fairness.warnings(groups) == []
 
 
@@ -69,6 +72,7 @@ def test_without_a_common_seed_the_difference_is_that_of_the_means(tmp_path: Pat
     write_run(tmp_path / "a", 0.5, seed=0, model__pam=True)
     write_run(tmp_path / "b", 0.7, seed=1, model__pam=False)
     found = grouping.difference(*reversed(groups_of(tmp_path)))
+    assert grouping.difference(*reversed(groups_of(tmp_path)), "sky") == found
     assert found is not None
     assert found.spread.mean == pytest.approx(0.2)
     assert not found.is_paired
@@ -87,6 +91,23 @@ def test_what_differs_is_named_once_and_by_what_was_typed(tmp_path: Path) -> Non
     assert [group.name for group in groups] == ["optimizer.lr=0.01", "optimizer.lr=0.02"]
     only = groups_of(tmp_path / "a")
     assert [(group.name, group.values) for group in only] == [("all runs", {})]
+
+
+def test_groups_are_named_by_the_choices_that_made_them_differ(tmp_path: Path) -> None:
+    """Of a network without both attentions by `model=fcn`, not by the first key that it changes."""
+    write_run(tmp_path / "a", 0.5, choices={"model": "danet"}, logger__x=1)
+    write_run(tmp_path / "b", 0.5, choices={"model": "danet"}, seed=1)
+    off = {"model__pam": False, "model__cam": False}
+    write_run(tmp_path / "c", 0.5, choices={"model": "fcn"}, **off)
+    assert [group.name for group in groups_of(tmp_path)] == ["model=danet", "model=fcn"]
+    write_run(tmp_path / "d", 0.5, choices={"model": "danet"}, model__cam=False)
+    names = [group.name for group in groups_of(tmp_path)]
+    assert names == [f"model={each}" for each in ("danet model.cam=true", "fcn model.cam=false",
+                                                  "danet model.cam=false")]  # fmt: skip
+    shutil.rmtree(tmp_path / "c" / ".hydra")  # where one is not known, keys tell them apart
+    names = {" ".join(sorted(group.name.split())) for group in groups_of(tmp_path)}
+    assert names == {f"model.cam={each}" for each in (
+        "true model.pam=true", "false model.pam=false", "false model.pam=true")}  # fmt: skip
 
 
 def test_the_state_of_a_run(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def write_run(
     miou: float | None,
     classes: tuple[str, ...] = CLASSES,
     results: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
     **keys: Any,
 ) -> Path:
     """Write a run.
@@ -30,8 +31,10 @@ def write_run(
         miou: Its result; None: it has none.
         classes: Of its data.
         results: What results.json has beside, or instead of, the usual.
+        choices: Of config groups, as Hydra records and the command line has them.
         keys: Of its configuration, with __ for each dot.
     """
+    choices = choices or {}
     (folder / ".hydra").mkdir(parents=True)
     config = copy.deepcopy(CONFIG)
     config["run_dir"] = str(folder)
@@ -44,7 +47,10 @@ def write_run(
     # what is composed of the same values again, as in conf/train.yaml
     config |= {"module": {"seed": config["seed"], "optimizer": config["optimizer"]}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
-    typed = [f"{key.replace('__', '.')}={value}" for key, value in keys.items()]
+    chosen = {"hydra": {"runtime": {"choices": choices | {"hydra/help": "default"}}}}
+    (folder / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(chosen))
+    typed = [f"{key}={value}" for key, value in choices.items()]
+    typed += [f"{key.replace('__', '.')}={value}" for key, value in keys.items()]
     (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(typed))
     rows = [f"{step},{5 / (step + 1)},,0.01" for step in range(9, 100, 10)]
     if miou is not None:

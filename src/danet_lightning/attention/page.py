@@ -35,6 +35,7 @@ def page(
     classes: Sequence[str],
     palette: Palette,
     point: tuple[int, int],
+    channel: int | None = None,
     megabytes: float = 24,
 ) -> str:
     """Write the page.
@@ -45,9 +46,10 @@ def page(
         classes: Names of the classes, in the order of their ids.
         palette: One RGB color for each.
         point: (y, x) of the pixel of the given image that is chosen at first.
+        channel: That is chosen at first; by default the one that its attention changes most.
         megabytes: For queries and keys of a position map; larger ones are pooled.
     """
-    parts = [_part(branch, observation, megabytes) for branch in observation.branches]
+    parts = [_part(branch, observation, channel, megabytes) for branch in observation.branches]
     environment = Environment(
         loader=PackageLoader("danet_lightning.attention"),
         autoescape=True,
@@ -105,11 +107,13 @@ def pooling(size: tuple[int, int], position_bytes: int, limit: float) -> int:
     )
 
 
-def _part(branch: Branch, observation: Observation, megabytes: float) -> dict[str, Any]:
+def _part(
+    branch: Branch, observation: Observation, channel: int | None, megabytes: float
+) -> dict[str, Any]:
     """Tell what the page's program needs of a branch."""
     if isinstance(branch.map, PositionMap):
         return _position_part(branch.map, observation, megabytes)
-    return _channel_part(branch.map, branch)
+    return _channel_part(branch.map, branch, channel)
 
 
 def _position_part(
@@ -137,7 +141,7 @@ def _position_part(
     }
 
 
-def _channel_part(map_: ChannelMap, branch: Branch) -> dict[str, Any]:
+def _channel_part(map_: ChannelMap, branch: Branch, channel: int | None) -> dict[str, Any]:
     channels, height, width = branch.before.shape
     factor = pooling((height, width), 2 * channels, FEATURE_BYTES)  # both in 8 bits
     before, after = pool(branch.before, factor), pool(branch.after, factor)  # (C, h, w)
@@ -157,7 +161,7 @@ def _channel_part(map_: ChannelMap, branch: Branch) -> dict[str, Any]:
         "after": _packed(shades[1]),
         "low": [float(value) for value in low],
         "high": [float(value) for value in high],
-        "chosen": strongest_channels(branch, 1)[0],
+        "chosen": strongest_channels(branch, 1)[0] if channel is None else channel,
     }
 
 

@@ -110,7 +110,8 @@ def _write(
 ) -> None:
     facts = segmenter.classes, segmenter.palette
     points = [tuple(point) for point in config.points or ()] or figures.typical_points(observation)
-    text = page(observation, picture.name, *facts, points[0], config.page_megabytes)
+    channel = config.channels[0] if config.channels else None
+    text = page(observation, picture.name, *facts, points[0], channel, config.page_megabytes)
     written = {".html": text.encode()}
     for name, figure in (
         ("attention", figures.attention_figure(observation, *facts, points, config.channels)),

@@ -227,6 +227,7 @@ class ReportConfig(CommandConfig):
     wandb: str | None
     output: Folder
     baseline: str | None
+    ignore: Names
     images: NonNegativeInt
     device: str
     trusted: tuple[str, ...]

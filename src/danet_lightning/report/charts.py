@@ -128,7 +128,7 @@ def class_differences(
         for row, column in np.argwhere(~np.isnan(values)):
             value = float(values[row, column])
             color = "white" if abs(value) > 0.7 * limit else "black"
-            axes.text(column, row, f"{value:+.1f}", ha="center", va="center", color=color)
+            axes.text(column, row, f"{value:+z.1f}", ha="center", va="center", color=color)
         figure.colorbar(drawn, ax=axes, label="IoU above the baseline's, × 100")
     return figure
 

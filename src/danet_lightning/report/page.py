@@ -11,10 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from danet_lightning.pictures.confusion import confusion_figure, worst_confusions
 from danet_lightning.report import charts, tables
 from danet_lightning.report.predictions import Gallery
-from danet_lightning.runs.fairness import warnings
-from danet_lightning.runs.grouping import Group
-from danet_lightning.runs.overview import printable
-from danet_lightning.runs.reading import Run, listed
+from danet_lightning.runs.grouping import Group, difference
+from danet_lightning.runs.overview import listed, printable
+from danet_lightning.runs.reading import Run
 
 SHOWN = 12  # groups in the pictures: more lines or columns could not be told apart
 CURVES = {
@@ -32,6 +31,7 @@ def render(
     baseline: Group,
     others: Sequence[Run],
     pictures: Gallery,
+    warnings: Sequence[str],
 ) -> str:
     """Write the page as HTML; every text that is not ours is escaped.
 
@@ -41,6 +41,7 @@ def render(
         baseline: The one that the others are compared with.
         others: Runs that belong to no group.
         pictures: Validation images as the groups see them.
+        warnings: What a reader has to know before any number.
     """
     shown = shown_groups(groups, baseline)
     classes = all_classes(groups)
@@ -54,7 +55,7 @@ def render(
     return environment.get_template("page.html.jinja").render(
         title=title,
         summary=_summary(groups, runs),
-        warnings=warnings(groups),
+        warnings=warnings,
         groups=tables.group_table(groups, baseline),
         costs=tables.cost_table(groups),
         classes=tables.class_table(shown, classes),
@@ -99,15 +100,11 @@ def _figures(
     figures["curves"] = charts.curves(shown, CURVES)
     compared = [group for group in shown if group is not baseline and group.scored]
     if compared and classes and baseline.scored:
-        rows = [[_difference(group, baseline, name) for group in compared] for name in classes]
+        found = [[difference(group, baseline, name) for group in compared] for name in classes]
+        rows = [[each and each.spread.mean for each in row] for row in found]
         names = [group.name for group in compared]
         figures["classes"] = charts.class_differences(rows, classes, names)
     return {name: figure and charts.picture(figure) for name, figure in figures.items()}
-
-
-def _difference(group: Group, baseline: Group, name: str) -> float | None:
-    mine, theirs = group.class_iou(name), baseline.class_iou(name)
-    return mine.mean - theirs.mean if mine and theirs else None
 
 
 def _confusions(groups: Sequence[Group]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ def report(config: DictConfig, run_dir: Path) -> None:
     device = choose_device(config.device)
     places = [config.runs] if isinstance(config.runs, str) else config.runs
     runs = [reading.read(path) for path in reading.find([expanded(place) for place in places])]
-    groups = grouping.grouped(runs)
+    groups = grouping.grouped(runs, config.ignore)
     if not groups:
         reasons = "; ".join(f"{run.path}: {run.reason or 'no config.yaml'}" for run in runs[:5])
         raise RequestError(
@@ -37,7 +37,10 @@ def report(config: DictConfig, run_dir: Path) -> None:
     shown = page.shown_groups(groups, baseline)
     pictures = gallery(shown, config.images, device, config.trusted)
     title = f"Comparison of {', '.join(map(str, places))}"
-    text = page.render(title, groups, baseline, others, pictures)
+    warnings = fairness.warnings(groups)
+    if config.ignore:
+        warnings.append(f"Runs of one group may differ in {', '.join(config.ignore)}, as asked.")
+    text = page.render(title, groups, baseline, others, pictures, warnings)
     classes = page.all_classes(groups)
     compared = {
         "Groups": tables.group_table(groups, baseline),
@@ -45,7 +48,6 @@ def report(config: DictConfig, run_dir: Path) -> None:
         "IoU of the classes": tables.class_table(shown, classes),
         "Runs": tables.run_table(groups, others),
     }
-    warnings = fairness.warnings(groups)
     contents = {
         "report.html": text,
         "report.csv": tables.as_csv(groups, others, classes),

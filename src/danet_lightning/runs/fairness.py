@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from danet_lightning.runs.grouping import Group
-from danet_lightning.runs.reading import listed
+from danet_lightning.runs.overview import listed
 
 NOTES = {
     "protocols": "The protocols differ, so the mIoUs are not of the same thing",
@@ -23,7 +23,7 @@ def warnings(groups: Sequence[Group]) -> list[str]:
         "protocols": [listed(run.results.get("protocol", {})) for run in runs],
         "classes": [", ".join(run.classes) for run in runs],
         "data": [listed(run.results.get("data", {})) for run in runs],
-        "commits": [str(run.results.get("git_commit")) for run in runs],
+        "commits": [run.results.get("git_commit") or "not known" for run in runs],
         "versions": [listed(run.results.get("versions", {})) for run in runs],
         "machines": [listed(run.results.get("machine", {})) for run in runs],
     }

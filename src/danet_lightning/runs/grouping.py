@@ -25,7 +25,7 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How much higher the mIoU of a group is than that of the baseline.
+    """How much higher a score of a group is than that of the baseline.
 
     Attributes:
         spread: Of the differences, one for each seed that both have; where there is no such seed,
@@ -87,34 +87,49 @@ def spread(values: Sequence[Any]) -> Spread | None:
     return Spread(statistics.fmean(numbers), std, len(numbers))
 
 
-def difference(group: Group, baseline: Group) -> Difference | None:
-    """Subtract the mIoU of the baseline from that of a group, seed by seed where both have it."""
-    mine, theirs = _by_seed(group), _by_seed(baseline)
+def difference(group: Group, baseline: Group, name: str | None = None) -> Difference | None:
+    """Subtract a score of the baseline from that of a group, seed by seed where both have it.
+
+    Args:
+        group: Of which the difference is told.
+        baseline: What it is compared with.
+        name: Of the class whose IoU is the score; None: the mIoU.
+    """
+    mine, theirs = _by_seed(group, name), _by_seed(baseline, name)
     paired = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
     if interval := spread(paired):
         return Difference(interval, True)
-    of_group, other = group.spread(), baseline.spread()
-    if of_group is None or other is None:
+    both = [each.class_iou(name) if name else each.spread() for each in (group, baseline)]
+    if both[0] is None or both[1] is None:
         return None
-    return Difference(Spread(of_group.mean - other.mean, None, 0), False)
+    return Difference(Spread(both[0].mean - both[1].mean, None, 0), False)
 
 
-def _by_seed(group: Group) -> dict[str, float]:
-    """Return the mIoU of each seed, of several runs with the same one their mean."""
+def _by_seed(group: Group, name: str | None) -> dict[str, float]:
+    """Return the score of each seed, of several runs with the same one their mean."""
     scores: dict[str, list[float]] = {}
-    for run in group.scored:
-        if run.seed is not None:
-            scores.setdefault(str(run.seed), []).append(run.miou or 0.0)
+    for run in group.runs:
+        score = run.results.get("class_iou", {}).get(name) if name else run.miou
+        if run.seed is not None and score is not None:
+            scores.setdefault(str(run.seed), []).append(score)
     return {seed: statistics.fmean(values) for seed, values in scores.items()}
 
 
-def grouped(runs: Sequence[Run]) -> list[Group]:
+def grouped(runs: Sequence[Run], ignored: Sequence[str] = ()) -> list[Group]:
     """Group the runs that have a configuration, in the order in which each group appears first.
 
     Runs of other classes are never one group, also where their configurations are the same.
+
+    Args:
+        runs: Of any state.
+        ignored: Keys in which runs of one group may differ, each with those below it.
+
+    Raises:
+        RequestError: No run has a key that is ignored.
     """
     known = [run for run in runs if run.config]
-    keys = differing(known)
+    _require_known(ignored, known)
+    keys = [key for key in differing(known) if not _is_below(key, ignored)]
     alike: dict[tuple[str, ...], list[Run]] = {}
     for run in known:
         alike.setdefault(tuple(shown(run.config, key) for key in keys), []).append(run)
@@ -127,13 +142,25 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
                 names = f"[{','.join(run.classes or first)}]"
                 groups.setdefault((*values, names), []).append(run)
     typed = list(dict.fromkeys(key for run in known for key in run.typed))
-    naming = _naming(keys, list(groups), typed)
+    columns = dict(zip(keys, zip(*groups, strict=True), strict=False))
+    columns |= _choices(list(groups.values()))
+    naming = _naming(columns, typed)
     made = []
-    for values, members in groups.items():
+    for place, (values, members) in enumerate(groups.items()):
+        told = [f"{key.removesuffix('._target_')}={columns[key][place]}" for key in naming]
         changed = dict(zip(keys, values, strict=True))
-        name = " ".join(f"{key.removesuffix('._target_')}={changed[key]}" for key in naming)
-        made.append(Group(name or "all runs", changed, tuple(members)))
+        made.append(Group(" ".join(told) or "all runs", changed, tuple(members)))
     return made
+
+
+def _choices(groups: Sequence[Sequence[Run]]) -> dict[str, tuple[str, ...]]:
+    """Return what each group chose of each config group that all of its runs chose alike."""
+    columns = {}
+    for name in dict.fromkeys(name for group in groups for run in group for name in run.choices):
+        chosen = [{shown(run.choices, name) for run in group} for group in groups]
+        if all(len(values) == 1 and ABSENT not in values for values in chosen):
+            columns[name] = tuple(value for values in chosen for value in values)
+    return columns
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -153,11 +180,22 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def _is_aside(key: str, runs: Sequence[Run]) -> bool:
-    if key.rpartition(".")[2] in ASIDE or key.partition(".")[0] in ASIDE_BELOW:
-        return True
-    if any(key.startswith(f"{node}.") for node in ASIDE_BELOW):
+    if key.rpartition(".")[2] in ASIDE or _is_below(key, ASIDE_BELOW):
         return True
     return key == "ckpt_path" and all("seed" in run.config for run in runs)  # where it goes on
+
+
+def _is_below(key: str, nodes: Sequence[str]) -> bool:
+    return any(f"{key}.".startswith(f"{node}.") for node in nodes)
+
+
+def _require_known(ignored: Sequence[str], runs: Sequence[Run]) -> None:
+    keys = list(dict.fromkeys(key for run in runs for key in run.config))
+    for node in ignored:
+        if not any(_is_below(key, [node]) for key in keys):
+            raise RequestError(
+                f"ignore={node}: no configuration here has that key{nearest(node, keys)}"
+            )
 
 
 def shown(config: Mapping[str, Any], key: str) -> str:
@@ -170,27 +208,26 @@ def shown(config: Mapping[str, Any], key: str) -> str:
     return json.dumps(value, ensure_ascii=False, default=str).replace(" ", "")
 
 
-def _naming(
-    keys: Sequence[str], groups: Sequence[tuple[str, ...]], typed: Sequence[str]
-) -> list[str]:
-    """Choose keys that tell the groups apart: those that were typed first, then the least deep."""
+def _naming(columns: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[str]:
+    """Choose keys that tell the groups apart: those that were typed first, then the least deep.
+
+    Args:
+        columns: By key, the value of each group.
+        typed: Keys of the command lines.
+    """
 
     def order(key: str) -> tuple[int, int]:
-        places = [n for n, each in enumerate(typed) if f"{key}.".startswith(f"{each}.")]
+        places = [n for n, each in enumerate(typed) if _is_below(key, [each])]
         return (places or [len(typed)])[0], key.count(".")
 
+    def told_apart(keys: Sequence[str]) -> int:
+        return len(set(zip(*(columns[key] for key in keys), strict=True)))
+
     chosen: list[str] = []
-    for key in sorted(keys, key=order):
-        if _told_apart(keys, groups, [*chosen, key]) > _told_apart(keys, groups, chosen):
+    for key in sorted(columns, key=order):
+        if told_apart([*chosen, key]) > max(told_apart(chosen), 1):
             chosen.append(key)
     return chosen
-
-
-def _told_apart(
-    keys: Sequence[str], groups: Sequence[tuple[str, ...]], chosen: Sequence[str]
-) -> int:
-    places = [keys.index(key) for key in chosen]
-    return len({tuple(values[place] for place in places) for values in groups})
 
 
 def choose_baseline(groups: Sequence[Group], wanted: str | None) -> Group:

@@ -1,6 +1,8 @@
 """The table of means that a sweep ends with, and that a report begins with."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from danet_lightning.runs.grouping import Difference, Group, Spread, difference
 
@@ -54,7 +56,7 @@ def signed(value: Difference | None, digits: int = 4) -> str:
     if value is None:
         return "—"
     mean, std, pairs = value.spread
-    shown = f"{mean:+.{digits}f}"
+    shown = f"{mean:+z.{digits}f}"
     shown += "" if std is None else f" ± {std:.{digits}f}"
     if not value.is_paired:
         return f"{shown} (not paired)"
@@ -65,6 +67,12 @@ def count(group: Group) -> str:
     """Write how many runs of a group have a score, and of how many where some have none."""
     scored, of = len(group.scored), len(group.runs)
     return str(of) if scored == of else f"{scored} of {of}"
+
+
+def listed(facts: Mapping[str, Any]) -> str:
+    """Write facts in one line, `name value, name value`."""
+    parts = ((key, json.dumps(value, separators=(",", ":"))) for key, value in facts.items())
+    return ", ".join(f"{key} {value}" for key, value in parts)
 
 
 def printable(text: str) -> str:

@@ -51,6 +51,7 @@ class Run:
         reason: Why it failed or is damaged; else empty.
         config: The resolved configuration, {dotted key: value}; empty where none was written.
         typed: The keys of the command line.
+        choices: What was chosen of each config group, `{"model": "fcn"}`; empty where not known.
         results: Of a finished run; else empty.
     """
 
@@ -59,6 +60,7 @@ class Run:
     reason: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
+    choices: dict[str, Any] = field(default_factory=dict)
     results: Results = field(default_factory=Results)
 
     @property
@@ -135,7 +137,7 @@ def _order(path: Path) -> tuple[float, str]:
 def read(folder: Path) -> Run:
     """Read what a run folder says of itself; what cannot be read makes it a damaged run."""
     problems: list[str] = []
-    config, typed, results = _config(folder, problems), _typed(folder), _results(folder, problems)
+    config, results = _config(folder, problems), _results(folder, problems)
     status: Status = "finished" if results else "stopped"
     reason = "; ".join(problems)
     if problems:
@@ -144,7 +146,7 @@ def read(folder: Path) -> Run:
         status = "running"
     elif not results and (folder / NOTE).is_file():
         status, reason = "failed", _failure(folder / NOTE)
-    return Run(folder, status, reason, config, typed, results)
+    return Run(folder, status, reason, config, _typed(folder), _choices(folder), results)
 
 
 def _config(folder: Path, problems: list[str]) -> dict[str, Any]:
@@ -168,6 +170,16 @@ def _typed(folder: Path) -> tuple[str, ...]:
         return ()
     texts = overrides if isinstance(overrides, list) else []
     return tuple(str(text).lstrip("+~").partition("=")[0] for text in texts)
+
+
+def _choices(folder: Path) -> dict[str, Any]:
+    """Read what was chosen of each config group of ours; nothing where that is not known."""
+    try:
+        record = OmegaConf.load(folder / ".hydra" / "hydra.yaml")
+        choices: Any = OmegaConf.to_container(OmegaConf.select(record, "hydra.runtime.choices"))
+        return {key: each for key, each in choices.items() if not key.startswith("hydra/")}
+    except Exception:  # it only helps to name things
+        return {}
 
 
 def _results(folder: Path, problems: list[str]) -> Results:
@@ -233,9 +245,3 @@ def flat(node: Any, key: str = "") -> dict[str, Any]:
         return {key: node}
     parts = [flat(value, f"{key}.{name}" if key else str(name)) for name, value in node.items()]
     return {name: value for part in parts for name, value in part.items()}
-
-
-def listed(facts: Mapping[str, Any]) -> str:
-    """Write facts in one line, `name value, name value`."""
-    parts = ((key, json.dumps(value, separators=(",", ":"))) for key, value in facts.items())
-    return ", ".join(f"{key} {value}" for key, value in parts)

@@ -6,9 +6,11 @@ const unpack = (text, Type = Uint8Array) =>
   new Type(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 const colors = unpack(data.colors);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const rounded = (value, digits = 3) => (value < 1e-6 ? 0 : Number(value.toPrecision(digits)));
-const percent = (share) => `${rounded(100 * share)} %`;
-const times = (value) => `${rounded(value)}×`;
+const rounded = (value, digits = 3) => Number(value.toPrecision(digits));
+// What is little is not nothing, and says so.
+const least = (value, limit) => (value > 0 && value < limit ? `<${limit}` : rounded(value));
+const percent = (share) => `${least(100 * share, 0.01)} %`;
+const times = (value) => `${least(value, 0.001)}×`;
 const className = (id) => (id === 255 ? "ignored" : data.classes[id]);
 
 // Paint shares from 0 to 1 (a function of the pixel's number) in the colors of maps.
@@ -191,7 +193,7 @@ class PositionView {
       return element("li", {},
         element("span", { className: "name" }, swatch, className(id)),
         element("span", { className: "bar" }, filled, area),
-        element("span", {}, `${(100 * shares[id]).toFixed(1)} %, ${(shares[id] / areas[id]).toFixed(2)}× its area`));
+        element("span", {}, `${percent(shares[id])}, ${times(shares[id] / areas[id])} its area`));
     }));
   }
 }
