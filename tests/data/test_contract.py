@@ -307,7 +307,8 @@ def test_a_missing_root_says_where_it_looked_what_belongs_there_and_its_origin(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError) as raised:
         SegmentationDataModule(build(name, root="no such/folder")).setup("fit")
-    for part in (str(tmp_path / "no such/folder"), "dataset.root", *CASES[name].expected):
+    command = f"danet prepare dataset={name} " if CASES[name].published else "danet prepare labels="
+    for part in (str(tmp_path / "no such/folder"), "dataset.root", command, *CASES[name].expected):
         assert part in str(raised.value)
 
 
