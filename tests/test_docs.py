@@ -49,6 +49,13 @@ def test_every_command_is_a_valid_request(
     check_command_line(verb, FORMS[verb], understood(words, FORMS[verb]))
 
 
+def test_what_a_shell_would_expand_is_quoted() -> None:
+    """Without quotes, zsh says `no matches found` to a key=[a,b]."""
+    lines = [line for _, line in commands([*DOCUMENTS, *YAMLS])]
+    assert len(lines) > 80
+    assert [line for line in lines if re.search(r"[][{}*?]", re.sub(r"'[^']*'", "", line))] == []
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
     shown = danet(verb, "--help", cwd=tmp_path)
