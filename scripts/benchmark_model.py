@@ -56,7 +56,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Measure every network in every way that was asked for; print a table, write the figures after each."""
+    """Measure every network in every way asked for; print a table, write the figures after each."""
     options = arguments().parse_args()
     networks: dict[str, Callable[[], Segmenter]] = {
         text: partial(composed, shlex.split(text)) for text in options.config
