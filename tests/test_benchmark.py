@@ -15,9 +15,9 @@ import benchmark_step
 import pytest
 import torch
 from benchmark_data import textbook_sample, write_photos
+from hydra.errors import InstantiationException
 
 from danet_lightning.data.files.source import FileSource
-from danet_lightning.errors import RequestError
 
 SMALL = [
     *("--repeats", "2", "--size", "64", "128", "--crop-size", "48", "48"),
@@ -114,7 +114,7 @@ def test_the_costs_of_a_network(
     arguments = ["--config", ours, f"{ours} model.pam=false", "backbone._target_=no_such.Net"]
     arguments += ["--size", "64x64", "128x128", "--repeats", "2", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["", *arguments])
-    with pytest.raises(RequestError, match=r"no_such"):
+    with pytest.raises(InstantiationException, match="no_such"):
         benchmark_model.main()
     rows = json.loads(output.read_text())["rows"]
     assert len(rows) == len(capsys.readouterr().out.splitlines()) - 1 == 4
