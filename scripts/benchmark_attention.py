@@ -25,15 +25,15 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--positions", nargs="+", type=positive, default=[1024, 4096, 9216])
-    parser.add_argument("--batch", type=positive, default=2 if device == "cuda" else 1)
-    parser.add_argument("--rows", nargs="*", type=positive, default=[], help="blocks to compare")
-    parser.add_argument(
-        "--dtype", nargs="+", choices=DTYPES, default=[*DTYPES] if device == "cuda" else ["float32"]
-    )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default=device)
-    parser.add_argument("--repeats", type=positive, default=5, help="after one that only warms up")
-    parser.add_argument("--output", type=Path, default=Path("benchmark_attention.json"))
+    batch, dtypes = (2, [*DTYPES]) if device == "cuda" else (1, ["float32"])
+    add = parser.add_argument
+    add("--positions", nargs="+", type=positive, default=[1024, 4096, 9216], help="of a map, N")
+    add("--batch", type=positive, default=batch, help="maps at once")
+    add("--rows", nargs="*", type=positive, default=[], help="blocks to compare")
+    add("--dtype", nargs="+", choices=DTYPES, default=dtypes, help="of the features")
+    add("--device", choices=("cpu", "cuda"), default=device, help="where it is computed")
+    add("--repeats", type=positive, default=5, help="after one that only warms up")
+    add("--output", type=Path, default=Path("benchmark_attention.json"), help="figures as JSON")
     return parser
 
 

@@ -48,20 +48,15 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument(
-        "--repeats", type=positive, default=50, help="of each sample; medians count"
-    )
-    parser.add_argument("--size", type=positive, nargs=2, default=[1024, 2048], metavar=("H", "W"))
-    parser.add_argument(
-        "--crop-size", type=positive, nargs=2, default=[768, 768], metavar=("h", "w")
-    )
-    parser.add_argument("--images", type=positive, default=8, help="different photos")
-    parser.add_argument(
-        "--samples", type=positive, default=128, help="that a loader reads in an epoch; at least 8"
-    )
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="one loader each")
-    parser.add_argument("--seed", type=int, default=0, help="of photos and crops")
-    parser.add_argument("--output", type=Path, default=Path("benchmark_data.json"))
+    add = parser.add_argument
+    add("--repeats", type=positive, default=50, help="of each sample; medians count")
+    add("--size", type=positive, nargs=2, default=[1024, 2048], metavar=("H", "W"), help="photos")
+    add("--crop-size", type=positive, nargs=2, default=[768, 768], metavar=("h", "w"), help="crops")
+    add("--images", type=positive, default=8, help="different photos")
+    add("--samples", type=positive, default=128, help="that a loader reads in an epoch; at least 8")
+    add("--workers", type=int, nargs="+", default=[0, 1, 2], help="one loader each")
+    add("--seed", type=int, default=0, help="of photos and crops")
+    add("--output", type=Path, default=Path("benchmark_data.json"), help="the figures as JSON")
     return parser
 
 

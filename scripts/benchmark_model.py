@@ -41,23 +41,22 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument(
-        "--config", nargs="*", default=[], help="each the overrides of train, in one text"
-    )
-    parser.add_argument("--checkpoint", nargs="*", default=[], help="checkpoints, or hub folders")
-    parser.add_argument("--trusted", nargs="*", default=[], help="packages a checkpoint may name")
-    parser.add_argument("--size", nargs="+", type=image_size, default=[(512, 1024)], metavar="HxW")
-    parser.add_argument("--batch", type=positive, default=1)
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32"])
-    parser.add_argument("--device", nargs="+", choices=("cpu", "cuda"), default=["cpu"])
-    parser.add_argument("--onnx", nargs="*", choices=("float32", "int8"), default=[])
-    parser.add_argument("--repeats", type=positive, default=10, help="after one that only warms up")
-    parser.add_argument("--output", type=Path, default=Path("benchmark_model.json"))
+    add = parser.add_argument
+    add("--config", nargs="*", default=[], help="each the overrides of train, in one text")
+    add("--checkpoint", nargs="*", default=[], help="checkpoints, or hub folders")
+    add("--trusted", nargs="*", default=[], help="packages a checkpoint may name")
+    add("--size", nargs="+", type=image_size, default=[(512, 1024)], metavar="HxW", help="images")
+    add("--batch", type=positive, default=1, help="images at once")
+    add("--precision", nargs="+", choices=PRECISIONS, default=["float32"], help="of PyTorch")
+    add("--device", nargs="+", choices=("cpu", "cuda"), default=["cpu"], help="of PyTorch")
+    add("--onnx", nargs="*", choices=("float32", "int8"), default=[], help="exported files too")
+    add("--repeats", type=positive, default=10, help="after one that only warms up")
+    add("--output", type=Path, default=Path("benchmark_model.json"), help="the figures as JSON")
     return parser
 
 
 def main() -> None:
-    """Measure every network in every way that was asked for; print a table, write the figures."""
+    """Measure every network in every way asked for; print a table, write the figures after each."""
     options = arguments().parse_args()
     networks: dict[str, Callable[[], Segmenter]] = {
         text: partial(composed, shlex.split(text)) for text in options.config
@@ -76,7 +75,7 @@ def main() -> None:
         for row in measured(segmenter, options):
             rows.append({"network": name, **row})
             print(told(rows[-1]), flush=True)
-    write_content(options.output, (json.dumps(results, indent=1) + "\n").encode())
+        write_content(options.output, (json.dumps(results, indent=1) + "\n").encode())
 
 
 def composed(overrides: list[str]) -> Segmenter:

@@ -35,14 +35,20 @@ def arguments() -> argparse.ArgumentParser:
     """Return the options of the command line."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("step", "memory"), default="step")
-    parser.add_argument("--backbone", nargs="+", choices=ON_CUDA["backbone"])
-    parser.add_argument("--size", nargs="+", type=image_size, metavar="HxW")
-    parser.add_argument("--batch", nargs="+", type=positive)
-    parser.add_argument("--kind", nargs="+", choices=KINDS, help="default: all; on a CPU, float32")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default=device)
-    parser.add_argument("--repeats", type=positive, default=10, help="after those that warm up")
-    parser.add_argument("--output", type=Path, default=Path("benchmark_step.json"))
+    add, given = parser.add_argument, "(default: %(default)s)"
+    usual = {
+        key: f"(default: {ON_CPU[key]}, on CUDA {ON_CUDA[key]}"
+        + (f", of memory {FOR_MEMORY[key]})" if key in FOR_MEMORY else ")")
+        for key in ON_CPU
+    }
+    add("what", nargs="?", choices=("step", "memory"), default="step", help=given)
+    add("--backbone", nargs="+", choices=ON_CUDA["backbone"], help=usual["backbone"])
+    add("--size", nargs="+", type=image_size, metavar="HxW", help=f"crops {usual['size']}")
+    add("--batch", nargs="+", type=positive, help=f"crops at once {usual['batch']}")
+    add("--kind", nargs="+", choices=KINDS, help="(default: all; on a CPU, float32)")
+    add("--device", choices=("cpu", "cuda"), default=device, help=given)
+    add("--repeats", type=positive, default=10, help=f"after those that warm up {given}")
+    add("--output", type=Path, default=Path("benchmark_step.json"), help=f"figures as JSON {given}")
     return parser
 
 

@@ -2,9 +2,11 @@
 
 import json
 import random
+import re
 import sys
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 import benchmark_attention
 import benchmark_data
@@ -13,6 +15,7 @@ import benchmark_step
 import pytest
 import torch
 from benchmark_data import textbook_sample, write_photos
+from hydra.errors import InstantiationException
 
 from danet_lightning.data.files.source import FileSource
 
@@ -62,6 +65,15 @@ def test_a_wrong_request(words: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "error: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "benchmark", [benchmark_attention, benchmark_data, benchmark_model, benchmark_step]
+)
+def test_help_says_the_default_of_every_option(benchmark: ModuleType) -> None:
+    _, *options = re.split(r"\n  (?=--)", benchmark.arguments().format_help())
+    assert len(options) >= 7
+    assert [option for option in options if "default:" not in " ".join(option.split())] == []
+
+
 def test_the_photos_are_a_function_of_the_seed_and_hold_several_classes(
     tmp_path: Path, seed: int
 ) -> None:
@@ -93,13 +105,17 @@ def test_the_textbook_sample_is_a_sample(size: tuple[int, int], tmp_path: Path, 
 def test_the_costs_of_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Attention's work grows with the square of the positions N: 2 N^2 (D + C)."""
+    """Attention's work grows with the square of the positions N: 2 N^2 (D + C).
+
+    The figures of the networks before one that fails are there.
+    """
     output = tmp_path / "model.json"
     ours = "backbone._target_=small_net.SmallNet"
-    arguments = ["--config", ours, f"{ours} model.pam=false", "--size", "64x64", "128x128"]
-    arguments += ["--repeats", "2", "--output", str(output)]
+    arguments = ["--config", ours, f"{ours} model.pam=false", "backbone._target_=no_such.Net"]
+    arguments += ["--size", "64x64", "128x128", "--repeats", "2", "--output", str(output)]
     monkeypatch.setattr(sys, "argv", ["", *arguments])
-    benchmark_model.main()
+    with pytest.raises(InstantiationException, match="no_such"):
+        benchmark_model.main()
     rows = json.loads(output.read_text())["rows"]
     assert len(rows) == len(capsys.readouterr().out.splitlines()) - 1 == 4
     for row in rows:

@@ -5,12 +5,18 @@ import re
 import shlex
 from pathlib import Path
 
+import hydra
 import pytest
+import yaml
 from commands import danet
+from hydra.core.hydra_config import HydraConfig
 from launching import check_command_line
+from omegaconf import OmegaConf
 
 from danet_lightning.__main__ import VERBS
 from danet_lightning.config import commands as schema
+from danet_lightning.config.overrides import compose
+from danet_lightning.config.request import conf_dir
 from danet_lightning.config.spelling import understood
 
 ROOT = Path(__file__).parents[1]
@@ -49,12 +55,33 @@ def test_every_command_is_a_valid_request(
     check_command_line(verb, FORMS[verb], understood(words, FORMS[verb]))
 
 
+def test_what_a_shell_would_expand_is_quoted() -> None:
+    """Without quotes, zsh says `no matches found` to a key=[a,b]."""
+    lines = [line for _, line in commands([*DOCUMENTS, *YAMLS])]
+    assert len(lines) > 80
+    assert [line for line in lines if re.search(r"[][{}*?]", re.sub(r"'[^']*'", "", line))] == []
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str, tmp_path: Path) -> None:
     shown = danet(verb, "--help", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.startswith(f"danet {verb}: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_of_train_shows_what_the_defaults_are() -> None:
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = compose("train", [])
+    finally:
+        HydraConfig.instance().cfg = None
+    text = (conf_dir() / "train.yaml").read_text().partition("with their values")[2]
+    shown = dict(re.findall(r"^ {8}([\w.]+)=([^\s.]\S*)", text, re.MULTILINE))
+    assert len(shown) >= 6
+    assert {key: yaml.safe_load(value) for key, value in shown.items()} == {
+        key: OmegaConf.select(config, key) for key in shown
+    }
 
 
 def test_every_test_that_fidelity_names_is_there() -> None:

@@ -43,6 +43,13 @@ def test_every_experiment_is_a_valid_request(experiment: str) -> None:
     validate(composed(experiment), TrainConfig)
 
 
+@pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if not e.startswith("ablation")])
+def test_every_experiment_takes_another_head(experiment: str) -> None:
+    """The ablations are of DANet's branches; its CAM is the authors' by default."""
+    validate(composed(experiment, "model=pspnet"), TrainConfig)
+    assert composed(experiment).model.cam_variant == "official"
+
+
 # images, iterations an epoch (the authors' loader drops what fills no batch), epochs, lr
 AUTHORS = {
     "cityscapes_r101": (Cityscapes.images["train"], 371, 240, 0.01),

@@ -279,6 +279,7 @@ def test_two_ranks_of_a_random_sweep(folder: Path, records: list[str]) -> None:
     scores = {json.loads(path.read_text())["miou"] for path in folder.rglob("results.json")}
     best = (folder / "here" / "optimization_results.yaml").read_text()
     assert f"best_value: {max(scores)}" in best
+    assert "alembic" not in done.stdout + done.stderr
 
 
 def hashes_of(sweep_dir: Path) -> list[str]:

@@ -122,7 +122,7 @@ CASES = {
     "folder": Case(
         rooted(write_folder),
         ("train", "val", "test"),
-        ("{train,val}/images/", "dataset.val_fraction=0.2"),
+        ("{train,val}/images/", "dataset.val_fraction=0.2", "danet prepare labels="),
         given={"root": "my_data", "classes": ["road", "sky", "person"]},
         published=False,
     ),
@@ -305,9 +305,11 @@ def test_a_missing_root_says_where_it_looked_what_belongs_there_and_its_origin(
     name, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    data = build(name, root="no such/folder")
     with pytest.raises(RequestError) as raised:
-        SegmentationDataModule(build(name, root="no such/folder")).setup("fit")
-    for part in (str(tmp_path / "no such/folder"), "dataset.root", *CASES[name].expected):
+        SegmentationDataModule(data).setup("fit")
+    fetch = [f"danet prepare dataset={name} "] if data.archives else []
+    for part in (str(tmp_path / "no such/folder"), "dataset.root", *fetch, *CASES[name].expected):
         assert part in str(raised.value)
 
 

@@ -210,6 +210,20 @@ def test_cvats_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         convert(str(export), str(tmp_path / "photos"), "background")
 
 
+def test_the_image_of_a_mask_is_no_mask_and_the_only_one(tmp_path: Path) -> None:
+    write(tmp_path / "labelmap.txt", "background:0,0,0::\nroad:128,64,128::\n")
+    (tmp_path / "SegmentationClass").mkdir()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "SegmentationClass" / "a.png")
+    photo(tmp_path / "photos" / "a.jpg")
+    convert(str(tmp_path), str(tmp_path / "photos"), "background")
+    convert(str(tmp_path), None, "background")  # as the masks of the first time lie there
+    masks = sorted(path.relative_to(tmp_path) for path in (tmp_path / "masks").rglob("*.png"))
+    assert masks == [Path("masks/photos/a.png")]
+    photo(tmp_path / "more" / "a.jpg")
+    with pytest.raises(RequestError, match=r"a\.png may be more/a\.jpg or photos/a\.jpg"):
+        convert(str(tmp_path), None, "background")
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [((HEIGHT, WIDTH), [7, 0]), ((WIDTH, HEIGHT), [0, 0])],

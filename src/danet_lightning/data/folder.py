@@ -23,7 +23,8 @@ Your own images are expected as dataset.root/{train,val}/images/ and, by the sam
   dataset.images=images dataset.masks=masks dataset.val_fraction=0.2   without folders of splits
   dataset.image_suffix=_rgb dataset.mask_suffix=_mask   names that differ
   dataset.images={split} dataset.masks={split} dataset.mask_suffix=_mask   side by side: Roboflow
-  dataset.list_file={split}.txt   lines of an image and its mask, relative to dataset.root"""
+  dataset.list_file={split}.txt   lines of an image and its mask, relative to dataset.root
+Polygons of CVAT, Labelme, COCO or YOLO become masks by `danet prepare labels=EXPORT`."""
 
 PARTNER = (
     "Add or remove them; dataset.skip_unlabelled=true leaves images without a mask out; "

@@ -15,7 +15,8 @@ LAYOUT = """\
 PASCAL-Context is expected as dataset.root/VOCdevkit/VOC2010/ with JPEGImages/*.jpg and, there or \
 in dataset.root, the 459-label maps trainval/*.mat (or SegmentationClassContext/*.png: 0 = \
 background, 1..59) and the lists train.txt and val.txt (or trainval_merged.json).
-The images are VOCtrainval_03-May-2010.tar of http://host.robots.ox.ac.uk/pascal/VOC/voc2010, the \
+`danet prepare dataset=pascal_context root=FOLDER` fetches them. By hand: the images are \
+VOCtrainval_03-May-2010.tar of http://host.robots.ox.ac.uk/pascal/VOC/voc2010, the \
 labels trainval.tar.gz of https://cs.stanford.edu/~roozbeh/pascal-context, the split is the one of \
 the Detail API, https://github.com/zhanghang1989/detail-api."""
 

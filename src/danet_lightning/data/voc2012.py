@@ -12,13 +12,15 @@ from danet_lightning.errors import RequestError, checked
 LAYOUT = """\
 VOC 2012 is expected as it is published: dataset.root/VOCdevkit/VOC2012/ with JPEGImages/*.jpg, \
 SegmentationClass/*.png and ImageSets/Segmentation/{train,val,trainval}.txt.
-Unpack VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012 and give \
+`danet prepare dataset=voc2012 root=FOLDER` fetches it, with SBD. By hand: unpack \
+VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012 and give \
 dataset.root the folder it is unpacked in."""
 
 SBD_LAYOUT = """\
 SBD is expected as it is published: dataset.sbd_root/benchmark_RELEASE/dataset/ with cls/*.mat, \
-train.txt and val.txt, from benchmark.tgz of \
-http://home.bharathh.info/pubs/codes/SBD/download.html."""
+train.txt and val.txt. `danet prepare dataset=voc2012 root=FOLDER` fetches it. By hand: \
+benchmark.tgz of http://home.bharathh.info/pubs/codes/SBD/download.html. Or do without it: \
+dataset.train_split=train"""
 
 TRAIN_IDS = {**{label: label for label in range(21)}, 255: 255}  # 255: contours and "difficult"
 

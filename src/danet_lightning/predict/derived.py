@@ -10,7 +10,8 @@ from PIL import Image, PngImagePlugin
 from danet_lightning.data.files.pairing import LABEL_SUFFIXES
 from danet_lightning.disk.names import composed
 
-WRITTEN_BY = "danet_lightning predict"  # the PNG text "Software" of all that `predict` writes
+WRITTEN_BY = "danet_lightning predict"  # as "Software" in all that `predict` writes
+CLASSES = "classes.json"  # beside the predictions
 HEAD = 2048  # bytes before the pixels of a PNG with a palette
 MOST_COLORS = 64  # of a mask; a photo has hundreds of greys at least
 
@@ -23,8 +24,8 @@ def stamp() -> PngImagePlugin.PngInfo:
 
 
 def is_prediction(path: Path) -> bool:
-    """Tell whether an earlier command has written a picture, by the text in it."""
-    if path.suffix != ".png" or not path.is_file():  # opening a pipe might wait for ever
+    """Tell whether an earlier command has written a file, by the text in it."""
+    if path.suffix not in (".png", ".json") or not path.is_file():  # a pipe might wait for ever
         return False
     try:
         with path.open("rb") as file:

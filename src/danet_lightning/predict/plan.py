@@ -81,13 +81,18 @@ def jobs_of(images: Sequence[tuple[Path, Path]], folder: Path) -> list[Job]:
     return jobs
 
 
-def refuse_foreign(jobs: Sequence[Job]) -> None:
+def refuse_foreign(jobs: Sequence[Job], *others: Path) -> None:
     """Refuse to write over what `predict` has not written: masks that a person has made, say.
+
+    Args:
+        jobs: Of the predictions.
+        others: What is written beside them.
 
     Raises:
         RequestError: a file is there under the name of a prediction.
     """
-    for path in (path for job in jobs for path in (job.mask, job.overlay) if path):
+    written = [path for job in jobs for path in (job.mask, job.overlay) if path]
+    for path in [*written, *others]:
         if os.path.lexists(path) and not is_prediction(path):
             raise RequestError(
                 f"output: {path} exists, and is no earlier prediction. Choose another folder, or "

@@ -12,6 +12,7 @@ from danet_lightning.checkpoints.rebuilding import PROTOCOL
 from danet_lightning.config.building import build_over, request_errors
 from danet_lightning.disk.names import expanded
 from danet_lightning.predict import submission, writing
+from danet_lightning.predict.derived import CLASSES
 from danet_lightning.predict.duration import forecast
 from danet_lightning.predict.plan import refuse_foreign
 from danet_lightning.predict.search import counted
@@ -28,7 +29,8 @@ def predict(config: DictConfig, run_dir: Path) -> None:
         protocol = build_over(stored["protocol"], config.protocol, PROTOCOL, config.trusted)
         segmenter = loading.segmenter(content, config.trusted, protocol)
         work = submission.plan(config, segmenter.classes, stored)
-        refuse_foreign(work.jobs)
+        beside = [] if work.form else [expanded(config.output) / CLASSES]
+        refuse_foreign(work.jobs, *beside)
     team = Team(config.device, int(os.environ.get("LOCAL_WORLD_SIZE", config.devices)))
     device = writing.choose_device(team.device)
     share = team.share(work.jobs)

@@ -26,7 +26,7 @@ from danet_lightning.disk.writing import refusal, write_atomically
 from danet_lightning.errors import RequestError, RunError, first_line
 from danet_lightning.models.segmenter import Segmenter
 from danet_lightning.pictures.masks import Palette, explained_overlay
-from danet_lightning.predict.derived import stamp
+from danet_lightning.predict.derived import CLASSES, WRITTEN_BY, stamp
 from danet_lightning.predict.plan import Job
 
 
@@ -150,8 +150,9 @@ def write_classes(segmenter: Segmenter, output: str) -> None:
             zip(segmenter.classes, segmenter.palette, strict=True)
         )
     ]
-    text = (json.dumps({"classes": classes}, indent=1, ensure_ascii=False) + "\n").encode()
-    write_atomically(expanded(output) / "classes.json", lambda file: file.write(text))
+    content = {"software": WRITTEN_BY, "classes": classes}
+    text = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    write_atomically(expanded(output) / CLASSES, lambda file: file.write(text))
 
 
 def _read(job: Job, upright: bool) -> NDArray[np.uint8]:

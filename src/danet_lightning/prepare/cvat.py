@@ -1,7 +1,7 @@
 """CVAT's segmentation masks: labelmap.txt, and a mask of colors for each image."""
 
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -21,19 +21,22 @@ def read_cvat(path: Path, images: ImagesBelow) -> Export:
         images: Where the images are, those of other folders too.
 
     Raises:
-        RequestError: The map or a mask cannot be read, or a mask holds another color.
+        RequestError: The map or a mask cannot be read, a mask holds another color, or may be of
+            several images.
     """
     colors = _colors(path)
     annotations: list[Annotation] = []
     absent: list[str] = []
     masks = path.parent / MASKS
-    photos = {
-        name.stem: images.root / name
-        for name in images.names
-        if not {MASKS, "SegmentationObject"} & {*name.parts}
-    }
+    photos: dict[str, list[PurePosixPath]] = {}
+    for name in images.names:
+        if not {MASKS, "SegmentationObject"} & {*name.parts}:
+            photos.setdefault(name.stem, []).append(name)
     for mask in sorted(masks.rglob("*.png")):
-        image = photos.get(mask.stem)
+        place = mask.relative_to(masks).with_suffix("").as_posix()
+        same_name = photos.get(mask.stem, [])
+        ends = [name for name in same_name if str(name.with_suffix("")).endswith(place)]
+        image = images.only(mask.name, ends or same_name)
         if image is None:
             absent.append(mask.name)
         else:

@@ -10,18 +10,18 @@ from danet_lightning.errors import RequestError
 
 
 class ImagesBelow:
-    """The images below a folder, apart from those in its sub-folder of masks.
+    """The images below a folder, apart from those in folders of masks.
 
     Args:
         root: The folder.
-        masks: The name of the sub-folder.
+        masks: The name of such a folder.
     """
 
     def __init__(self, root: Path, masks: str) -> None:
         self.root = root
         names = (PurePosixPath(name) for name in files_below(root, lambda error: None))
         self.names = [
-            name for name in names if name.suffix.lower() in SUFFIXES and name.parts[0] != masks
+            name for name in names if name.suffix.lower() in SUFFIXES and masks not in name.parts
         ]
         self._by_path = {composed(str(name)): name for name in self.names}
         self._by_name: dict[str, list[PurePosixPath]] = {}
@@ -46,12 +46,20 @@ class ImagesBelow:
                 return self.root / self._by_path[place]
         same_name = self._by_name.get(PurePosixPath(path).name, [])
         ends = [name for name in same_name if str(name).endswith(path)] or same_name
-        if len(ends) > 1:
+        return self.only(named, ends)
+
+    def only(self, named: str, found: Sequence[PurePosixPath]) -> Path | None:
+        """Return the one image that was found for a name, or None.
+
+        Raises:
+            RequestError: There are several.
+        """
+        if len(found) > 1:
             raise RequestError(
-                f"{named} may be {_listed(ends)}: give a label file that names their folders, or "
-                "prepare each folder by itself."
+                f"{named} may be {_listed(sorted(found))}: give a label file that names their "
+                "folders, or prepare each folder by itself."
             )
-        return self.root / ends[0] if ends else None
+        return self.root / found[0] if found else None
 
 
 def _listed(names: Sequence[PurePosixPath]) -> str:

@@ -154,7 +154,7 @@ class Pictures(Callback):
             self._draw_classes(trainer, pl_module)
         if not self._panels:
             return
-        sheet = contact_sheet(self._panels, _title(trainer))
+        sheet = contact_sheet(self._panels, _title(trainer, pl_module))
         write_atomically(self.run_dir / "predictions.png", lambda file: sheet.save(file, "PNG"))
         if trainer.state.fn == "fit":
             self.on_fit_end(trainer, pl_module)
@@ -197,11 +197,12 @@ class Pictures(Callback):
                     curves(logger.path, self.run_dir / "curves.png")
 
 
-def _title(trainer: Trainer) -> str:
+def _title(trainer: Trainer, module: Any) -> str:
     """Tell which weights a validation has measured, and how well they do on the whole split."""
     weights = f"step {trainer.global_step}, epoch {trainer.current_epoch + 1}: "
     if trainer.state.fn != "fit":  # after the training, or without one
-        weights = f"{Path(trainer.ckpt_path).name}: " if trainer.ckpt_path else ""
+        path = trainer.ckpt_path
+        weights = f"{Path(path).name}, step {module.loaded_step}: " if path else ""
     return f"{weights}mIoU {float(trainer.callback_metrics['val/miou']):.4f}"
 
 

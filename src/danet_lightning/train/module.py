@@ -199,6 +199,10 @@ class SegmentationModule(EvaluationModule):
         """Add configuration, classes, palette and normalisation to a checkpoint."""
         checkpoint["danet_lightning"] = self.metadata
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember which step the weights are of, which the pictures tell."""
+        self.loaded_step: int = checkpoint["global_step"]
+
     def cost(self) -> dict[str, float | None]:
         """Return what this start of the training has taken, see Meter.summary."""
         return self.meter.summary(self.device)
