@@ -117,8 +117,9 @@ def network(kind: str, backbone: str) -> nn.Module:
 
 def begun(kind: str, backbone: str, start: dict[str, Tensor], device: str) -> Step:
     """Begin with some weights, on a device and in the layout that `kind` has there."""
-    net = network(kind, backbone)
-    net.load_state_dict(start)
+    with torch.device("meta"):  # drawing weights takes longer than a step of few pixels
+        net = network(kind, backbone)
+    net.to_empty(device="cpu").load_state_dict(start)
     layout = torch.contiguous_format if kind == "textbook" else torch.channels_last
     return Step(kind, net.to(device, memory_format=layout), device)
 

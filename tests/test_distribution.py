@@ -21,20 +21,26 @@ def trained(tmp_path_factory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize(
-    "images",
-    [pytest.param(5, id="odd count", marks=pytest.mark.slow), pytest.param(2, id="fewer images")],
+COUNTS = pytest.mark.parametrize(
+    ("count", "worlds"),
+    [
+        pytest.param(5, (1, 2, 3), id="odd count", marks=pytest.mark.slow),
+        pytest.param(2, (1, 3), id="fewer images"),
+    ],
 )
-def test_evaluate_counts_each_image_once(trained, tmp_path, images):
+
+
+@COUNTS
+def test_evaluate_counts_each_image_once(trained, tmp_path, count, worlds):
     found = []
-    for world in (1, 2, 3):
+    for world in worlds:
         run = tmp_path / str(world)
         succeed(
             world, "evaluate", f"ckpt_path={trained}/best.ckpt", f"run_dir={run}",
-            f"+dataset.val_images={images}", *devices(world), TRUSTED, cwd=tmp_path,
+            f"+dataset.val_images={count}", *devices(world), TRUSTED, cwd=tmp_path,
         )  # fmt: skip
         found.append(matrix_of(run))
-    assert found[0] == found[1] == found[2]
+    assert all(matrix == found[0] for matrix in found)
     assert sum(map(sum, found[0])) > 0
 
 
@@ -52,18 +58,15 @@ def test_fit_counts_each_image_once(tmp_path, world):
     assert matrix_of(tmp_path / "run") == matrix_of(tmp_path / "alone")
 
 
-@pytest.mark.parametrize(
-    "count",
-    [pytest.param(5, id="odd count", marks=pytest.mark.slow), pytest.param(2, id="fewer images")],
-)
-def test_predict_writes_each_image_once(trained, tmp_path, count):
+@COUNTS
+def test_predict_writes_each_image_once(trained, tmp_path, count, worlds):
     photos = tmp_path / "photos"
     photos.mkdir()
     for index in range(count):
         pixels = np.random.default_rng(index).integers(0, 256, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(photos / f"{index}.png")
     written = []
-    for world in (1, 2, 3):
+    for world in worlds:
         results = succeed(
             world, "predict", f"ckpt_path={trained}/best.ckpt", "input=photos",
             f"output=out{world}", "device=cpu", TRUSTED, cwd=tmp_path,
@@ -72,7 +75,7 @@ def test_predict_writes_each_image_once(trained, tmp_path, count):
         assert said == [f"{count} of {count} images segmented into out{world}\n"]
         written.append({p.name: p.read_bytes() for p in (tmp_path / f"out{world}").iterdir()})
     assert len(written[0]) == 2 * count + 1  # classes.json
-    assert written[0] == written[1] == written[2]
+    assert all(files == written[0] for files in written)
 
 
 # ---- the same optimizer step

@@ -23,6 +23,7 @@ from danet_lightning.config.spelling import literal
 from danet_lightning.errors import RequestError
 
 DRAWN = 300
+TRAINED = 8  # of those that are not refused: to the end; the others until their first step
 AT_ONCE = 2
 TRAINS = 5  # seconds after which a run that trains has shown what it can
 PATIENCE = 60  # seconds after which a run that does not train hangs
@@ -36,8 +37,12 @@ trainer: {precision: 32-true, max_epochs: 1}
 batch_size: 2
 dataset: {train_images: 2, val_images: 1, size: [32, 64]}
 augmentation: {crop_size: [32, 64]}
-callbacks: {pictures: {count: 1}}
 backbone: {_target_: small_net.SmallNet} # a ResNet's checkpoints take longer than all the rest
+callbacks:
+  pictures: {count: 1}
+"""
+UNTIL_TRAINING = """
+  killer: {_target_: killing.Killer, moments: [start0]}
 """
 RESNET = "backbone._target_=danet_lightning.models.dilated_resnet"
 
@@ -69,12 +74,14 @@ def folder(tmp_path: Path) -> Path:
     """Holds a tiny training's config."""
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "tiny.yaml").write_text(TINY)
+    (tmp_path / "experiment" / "begun.yaml").write_text(TINY + UNTIL_TRAINING)
     return tmp_path
 
 
-def command(folder: Path, argument: str) -> list[str]:
+def command(folder: Path, argument: str, experiment: str = "tiny") -> list[str]:
     resnet = [RESNET] if "backbone" in argument else []
-    return ["--config-dir", str(folder), "experiment=tiny", "run_dir=run", *resnet, argument]
+    chosen = [f"experiment={experiment}", "run_dir=run"]
+    return ["--config-dir", str(folder), *chosen, *resnet, argument]
 
 
 # ---- what is wrong
@@ -191,7 +198,9 @@ class Case:
         has = {name: any(self.folder.rglob(name)) for name in ("results.json", "last.ckpt")}
         if self.running.poll() is not None:
             done = self.running.wait()
-            told = fault(self.key, done.returncode, done.stderr, has["results.json"])
+            has_begun = (self.folder / "done_start0_0").exists()  # and was killed for it
+            complete = has["results.json"]
+            told = "" if has_begun else fault(self.key, done.returncode, done.stderr, complete)
         elif seconds > TRAINS and has["last.ckpt"]:
             told = ""
         elif seconds > PATIENCE:
@@ -224,8 +233,9 @@ def test_any_wrong_key_is_refused_by_name_or_runs(seed: int, folder: Path) -> No
         key, argument = corruption(generator, known)
         told = refusal(command(folder, argument))
         if not told:
+            words = command(folder, argument, "tiny" if runs < TRAINED else "begun")
             runs += 1
-            running.append(Case(key, command(folder, argument), folder))
+            running.append(Case(key, words, folder))
             collect(AT_ONCE - 1)
         elif not is_named(key, told):
             faults.append(f"{argument}: {told}")

@@ -1,5 +1,6 @@
 """Private names of dependencies that we lean on: each is there, in a version that is capped."""
 
+import copy
 import subprocess
 import sys
 import tomllib
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
 from lightning import Trainer
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.strategies import DDPStrategy
@@ -35,6 +37,12 @@ def test_the_versions_are_those_it_was_read_in_up_to_the_next_release(package: s
 def test_hydras_parser_reads_a_command_line() -> None:
     read = internals.command_line_parser().parse_args(["-m", "a=1", "b=2"])
     assert (read.multirun, read.overrides) == (True, ["a=1", "b=2"])
+
+
+def test_hydras_store_is_not_copied() -> None:
+    """It is what a source keeps, and a composition copies its sources."""
+    source = StructuredConfigSource("hydra", "structured://")
+    assert copy.deepcopy(source).store is source.store
 
 
 def test_a_launcher_that_copies_the_process_is_known() -> None:

@@ -9,6 +9,7 @@ import matplotlib.pyplot
 import pytest  # the main module, at which every child looks
 import torch._dynamo  # imported by the first optimizer
 import tqdm.auto
+import yaml_cache
 from launching import check_command_line
 
 import danet_lightning.check.report

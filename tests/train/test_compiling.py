@@ -13,6 +13,8 @@ from danet_lightning.config.building import run_errors
 from danet_lightning.errors import RunError
 from danet_lightning.models import DANet
 
+PLAIN = "+callbacks.plain._target_=plain_kernels.PlainKernels"
+
 
 @pytest.mark.slow
 def test_the_network_is_one_graph(seed: int) -> None:
@@ -46,7 +48,7 @@ def test_a_compiled_training_leaves_checkpoints_like_any_other(
     for compiled in ("false", "true"):
         # compiled, dropout draws other numbers
         words = [f"compile={compiled}", "model.dropout=0", f"run_dir={compiled}"]
-        result = danet("train", *TINY, *words, cwd=tmp_path)
+        result = danet("train", *TINY, *words, PLAIN, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         content = torch.load(tmp_path / compiled / "best.ckpt", weights_only=True)
         states.append(content["state_dict"])

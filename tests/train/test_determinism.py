@@ -19,8 +19,9 @@ def one_epoch(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
+@pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("forkserver", 1)])
 def test_workers_and_how_they_start_change_nothing(one_epoch, tmp_path, method, workers):
+    """A server hands all on as text, as `spawn` does, but imports once for all of its workers."""
     until_done(
         tmp_path, *TINY, "trainer.max_epochs=1", f"data.workers={workers}",
         f"+callbacks.starting.method={method}", "+callbacks.starting._target_=starting.Starting",

@@ -12,12 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 from hydra.core import utils
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 READ_IN = {"hydra-core": "1.3.2", "lightning": "2.6.5", "wandb": "0.31.0"}
 WANDB_FLUSH_SETTING = "x_transaction_log_flush_interval"
+# Hydra copies its store with each composition, and with each group of --help, where it takes most
+# of the time; the store is one for all, so its copy is itself
+ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]
 
 
 def command_line_parser() -> argparse.ArgumentParser:
