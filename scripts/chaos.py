@@ -82,9 +82,9 @@ class Training:
     """A training that goes on in a folder, and may kill itself at a file event.
 
     Args:
-        folder: of the run folder, `run`.
-        config: file of the configuration.
-        event: the number of the file event at which it kills itself; 0: it counts them.
+        folder: Of the run folder, `run`.
+        config: File of the configuration.
+        event: The number of the file event at which it kills itself; 0: it counts them.
     """
 
     def __init__(self, folder: Path, config: Path, event: int = 0) -> None:

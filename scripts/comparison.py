@@ -24,9 +24,9 @@ def differences(one: Path, other: Path, but: tuple[str, ...] = ()) -> list[str]:
     """Name all that is not the same, bit for bit, in two run folders.
 
     Args:
-        one: a run folder.
-        other: another one.
-        but: patterns of further paths that may differ, as in EXEMPT.
+        one: A run folder.
+        other: Another one.
+        but: Patterns of further paths that may differ, as in EXEMPT.
     """
     names = {path.name for run in (one, other) for path in run.glob("*.ckpt")}
     found = []

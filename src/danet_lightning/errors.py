@@ -61,12 +61,12 @@ def require_extra(extra: str, modules: Sequence[str], purpose: str) -> None:
     """Refuse what needs packages that are not installed, naming the extra that brings them.
 
     Args:
-        extra: of our package.
-        modules: what is imported of it.
-        purpose: begins the message.
+        extra: Of our package.
+        modules: What is imported of it.
+        purpose: Begins the message.
 
     Raises:
-        RequestError: one of them is not there.
+        RequestError: One of them is not there.
     """
     if missing := [name for name in modules if find_spec(name) is None]:
         raise RequestError(

@@ -175,7 +175,7 @@ def checked(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return a copy of a checkpoint's content whose facts have the types and sizes they must have.
 
     Raises:
-        RequestError: they do not; or the content is too deep or too much, or asks for values of
+        RequestError: They do not; or the content is too deep or too much, or asks for values of
             the environment.
     """
     plain: dict[str, Any] = _copied(content, [MOST_VALUES], path)

@@ -19,7 +19,7 @@ def read(folder: Path) -> dict[str, Any]:
         itself, and `state_dict`, the tensors by their names in the network after `net.`.
 
     Raises:
-        RequestError: the extra is missing, or a file of the folder is, or is damaged.
+        RequestError: The extra is missing, or a file of the folder is, or is damaged.
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
@@ -51,7 +51,7 @@ def fetch(address: str) -> Path:
     """Bring the two files of `hf://user/name` into the hub's cache on this machine.
 
     Raises:
-        RequestError: the extra is missing, there is no such network, or it cannot be reached.
+        RequestError: The extra is missing, there is no such network, or it cannot be reached.
     """
     require_extra("hub", ["huggingface_hub", "safetensors"], address)
     from huggingface_hub import snapshot_download

@@ -11,10 +11,10 @@ class Kind(NamedTuple):
     """What may stand in one place of a checkpoint.
 
     Attributes:
-        name: of the place, in messages.
-        bases: what its class has to be a subclass of.
-        home: the package of ours that such classes are in.
-        builders: functions that may stand for a class.
+        name: Of the place, in messages.
+        bases: What its class has to be a subclass of.
+        home: The package of ours that such classes are in.
+        builders: Functions that may stand for a class.
     """
 
     name: str

@@ -20,7 +20,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint and check what it says of itself; none of its parts is built.
 
     Args:
-        path: of a checkpoint file, or of what `export` wrote: a hub folder, a file *.onnx.
+        path: Of a checkpoint file, or of what `export` wrote: a hub folder, a file *.onnx.
             `hf://user/name` is fetched from the Hugging Face hub.
 
     Returns:
@@ -29,7 +29,7 @@ def read(path: str | Path) -> dict[str, Any]:
         nothing of the training, and an ONNX file its network under `["onnx"]`.
 
     Raises:
-        RequestError: the file is missing, truncated, no torch file or not one of ours; it would
+        RequestError: The file is missing, truncated, no torch file or not one of ours; it would
             run code or take far more memory than it has bytes; or what it holds has other types
             or sizes than in every checkpoint of ours.
     """
@@ -66,7 +66,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:
     Args:
         path: `best.ckpt` or `last.ckpt` of a run folder, or what `export` wrote: a hub folder, a
             file *.onnx. `hf://user/name` is fetched from the Hugging Face hub.
-        trusted: further packages whose classes the checkpoint may name (yours, if the run used
+        trusted: Further packages whose classes the checkpoint may name (yours, if the run used
             a network of yours); classes outside them and danet_lightning are not touched.
 
     Returns:
@@ -74,7 +74,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:
         the evaluation protocol of the run.
 
     Raises:
-        RequestError: the file cannot be used; the message says why.
+        RequestError: The file cannot be used; the message says why.
     """
     return segmenter(read(path), trusted)
 

@@ -35,8 +35,8 @@ def metadata(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """Collect what a checkpoint says of itself, in plain containers: it loads with weights_only.
 
     Args:
-        config: resolved; its `model` is completed by what data and checkpoint know.
-        facts: of the data set.
+        config: Resolved; its `model` is completed by what data and checkpoint know.
+        facts: Of the data set.
     """
     backbone = dict(config["model"]["backbone"])
     if "pretrained" in backbone:  # its weights are in the checkpoint

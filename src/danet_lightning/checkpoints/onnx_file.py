@@ -25,7 +25,7 @@ def read(path: Path) -> dict[str, Any]:
         and `state_dict`, empty: its weights are no tensors of torch.
 
     Raises:
-        RequestError: the extra is missing; the file is damaged, wants to read other files, or was
+        RequestError: The extra is missing; the file is damaged, wants to read other files, or was
             not written by `export`.
     """
     require_extra("export", MODULES, f"ckpt_path: {path}")
@@ -73,14 +73,14 @@ class OnnxNetwork(nn.Module):
     Images that a protocol has resized are rounded to whole gray levels by that.
 
     Args:
-        content: of the file.
-        classes: how many there are, C.
+        content: Of the file.
+        classes: How many there are, C.
         mean: RGB mean on the 0..255 scale.
         std: RGB standard deviation on the 0..255 scale.
-        align_corners: how logits are resized where a protocol does it.
+        align_corners: How logits are resized where a protocol does it.
 
     Raises:
-        RequestError: onnxruntime cannot build it, or it has other inputs or outputs than what
+        RequestError: ONNX Runtime cannot build it, or it has other inputs or outputs than what
             `export` writes.
     """
 

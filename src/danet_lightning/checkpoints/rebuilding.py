@@ -31,11 +31,11 @@ def build_network(
 
     Args:
         node: `model` of its configuration.
-        trusted: packages whose classes it may name, beside ours.
-        weights: the tensors that are to be filled in.
+        trusted: Packages whose classes it may name, beside ours.
+        weights: The tensors that are to be filled in.
 
     Raises:
-        RequestError: it cannot be built of these; see `build`.
+        RequestError: It cannot be built of these; see `build`.
     """
     backbone, parts = node.get("backbone"), {}
     if isinstance(backbone, dict) and "_target_" in backbone:
@@ -74,14 +74,14 @@ def build(
     """Build what one node of a checkpoint describes.
 
     Args:
-        node: its `_target_` and plain arguments; nothing else in it is built.
-        kind: what is wanted there.
-        trusted: packages whose classes it may name, beside ours.
-        typed: its arguments that are the command line's.
-        parts: arguments that are built already.
+        node: Its `_target_` and plain arguments; nothing else in it is built.
+        kind: What is wanted there.
+        trusted: Packages whose classes it may name, beside ours.
+        typed: Its arguments that are the command line's.
+        parts: Arguments that are built already.
 
     Raises:
-        RequestError: it names anything else than a class of the kind, arguments are not plain or
+        RequestError: It names anything else than a class of the kind, arguments are not plain or
             not what the class annotates, or the class refuses them.
     """
     name = node["_target_"]

@@ -23,7 +23,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Replace `path` by the new checkpoint in one step.
 
         Raises:
-            RunError: it cannot be written, for example because the disk is full.
+            RunError: It cannot be written, for example because the disk is full.
         """
         path = Path(path)
         name = f"{path}: the checkpoint of step {checkpoint.get('global_step')}"
@@ -38,7 +38,7 @@ def save_atomically(content: dict[str, Any], target: Path, name: str = "") -> No
     """`torch.save`, after which there is the old file or the whole new one.
 
     Raises:
-        RunError: it cannot be written; the old file is still there.
+        RunError: It cannot be written; the old file is still there.
     """
 
     def write(file: BinaryIO) -> None:

@@ -20,13 +20,13 @@ def build(config: DictConfig, key: str, kind: type, **arguments: Any) -> Any:
     """Build a node of a configuration.
 
     Args:
-        config: the whole of it.
-        key: of the node, dotted.
-        kind: what is needed there, a class or a protocol.
-        arguments: arguments beside the node's own.
+        config: The whole of it.
+        key: Of the node, dotted.
+        kind: What is needed there, a class or a protocol.
+        arguments: Arguments beside the node's own.
 
     Raises:
-        RequestError: its `_target_` makes something else.
+        RequestError: Its `_target_` makes something else.
     """
     return _of_kind(
         instantiate(OmegaConf.select(config, key), **arguments, _convert_="all"), kind, key
@@ -63,14 +63,14 @@ def build_over(
     """Build a part of a checkpoint's run, with the command line's values in place of its own.
 
     Args:
-        stored: the checkpoint's node.
-        changes: the command line's node. With a `_target_` it counts alone; without, its values
+        stored: The checkpoint's node.
+        changes: The command line's node. With a `_target_` it counts alone; without, its values
             replace the checkpoint's. Interpolations in it are resolved, in `stored` they are not.
-        kind: what is wanted.
-        trusted: packages whose classes the checkpoint may name, beside ours.
+        kind: What is wanted.
+        trusted: Packages whose classes the checkpoint may name, beside ours.
 
     Raises:
-        RequestError: the checkpoint wants to call something else, or the command line does.
+        RequestError: The checkpoint wants to call something else, or the command line does.
     """
     from danet_lightning.checkpoints import rebuilding  # it needs torch, and `check` does not
 
@@ -116,7 +116,7 @@ def run_errors() -> Iterator[None]:
     Raises:
         RequestError: Lightning finds an argument wrong where it is used first, or cannot restore
             the state in a checkpoint.
-        RunError: an operation has no deterministic implementation, or a network no compiled one.
+        RunError: An operation has no deterministic implementation, or a network no compiled one.
     """
     # not above: `prepare` and `check` can do without Lightning
     from lightning.fabric.utilities.exceptions import MisconfigurationException

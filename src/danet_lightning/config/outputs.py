@@ -11,7 +11,7 @@ def folder_to_fill(text: str) -> str:
     """Check that files can be written into a folder, which need not be there yet.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: They cannot.
     """
     if not text.strip():
         raise ValueError("is empty; give a folder")
@@ -23,7 +23,7 @@ def new_file(text: str) -> str:
     """Check that a file can be written, and that nothing is in its place.
 
     Raises:
-        ValueError: it cannot, or something is.
+        ValueError: It cannot, or something is.
     """
     path = expanded(text)
     if os.path.lexists(path):
@@ -36,7 +36,7 @@ def new_folder(text: str) -> str:
     """Check that a folder can be made or filled, and that it holds nothing.
 
     Raises:
-        ValueError: it cannot, or it does.
+        ValueError: It cannot, or it does.
     """
     path = expanded(text)
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
@@ -54,7 +54,7 @@ def new_onnx(text: str, int8: bool) -> str:
     """Check that an ONNX file can be written with all that belongs to it.
 
     Raises:
-        ValueError: it cannot, or something has the name of one of the files.
+        ValueError: It cannot, or something has the name of one of the files.
     """
     if Path(text).suffix != ".onnx":
         raise ValueError("does not end in .onnx; choose a name that does")
@@ -67,7 +67,7 @@ def _require_writable(folder: Path) -> None:
     """Try to write where a folder is, or where it would have to be made; nothing stays there.
 
     Raises:
-        ValueError: the system refuses.
+        ValueError: The system refuses.
     """
     place = folder.absolute()
     try:

@@ -38,7 +38,7 @@ def point(run_dir: Path) -> Iterator[None]:
     """Note down why a point of a sweep fails.
 
     Raises:
-        PointFailed: it did.
+        PointFailed: It did.
     """
     try:
         yield
@@ -72,9 +72,9 @@ def sweep(folder: Path, command: Sequence[str], overrides: Sequence[str]) -> Ite
     Where some did, the process ends with their code.
 
     Args:
-        folder: of the sweep.
-        command: what runs it again.
-        overrides: of its command line.
+        folder: Of the sweep.
+        command: What runs it again.
+        overrides: Of its command line.
     """
     for note in folder.rglob(NOTE):  # of an earlier start
         note.unlink()
@@ -106,7 +106,7 @@ def side_by_side(count: int, hydra: DictConfig) -> int:
     By default they follow one another, and under SLURM each has the cores of its own job.
 
     Args:
-        count: of the points.
+        count: Of the points.
         hydra: Hydra's part of the configuration that they have in common.
     """
     launcher = str(hydra.launcher._target_).rpartition(".")[2]

@@ -90,11 +90,11 @@ def refuse_unsupported(trainer: Trainer, precision: Any) -> None:
     """Refuse a strategy, a precision or a callback with which a training would not be as it says.
 
     Args:
-        trainer: as it was built.
-        precision: the one that was asked for.
+        trainer: As it was built.
+        precision: The one that was asked for.
 
     Raises:
-        RequestError: with what to use instead.
+        RequestError: With what to use instead.
     """
     if copies_this_process(trainer.strategy.launcher):
         raise RequestError(
@@ -128,8 +128,8 @@ def precision(trainer: DictConfig, content: dict[str, Any] | None) -> Any:
     """Return the precision that a training has: `auto` is chosen once, and recorded.
 
     Args:
-        trainer: the node of the configuration.
-        content: of the checkpoint that the training goes on from.
+        trainer: The node of the configuration.
+        content: Of the checkpoint that the training goes on from.
     """
     if trainer["precision"] != "auto":
         return PRECISIONS.get(str(trainer["precision"]), trainer["precision"])

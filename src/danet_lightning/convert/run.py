@@ -19,8 +19,8 @@ def convert(config: DictConfig, run_dir: Path) -> None:
     """Write a checkpoint of foreign weights, after checking them against the data set.
 
     Raises:
-        RequestError: the source cannot be used, or does not belong to the data set.
-        RunError: the output cannot be written.
+        RequestError: The source cannot be used, or does not belong to the data set.
+        RunError: The output cannot be written.
     """
     output = expanded(config.output)
     plain: Any = OmegaConf.to_container(config, resolve=True)

@@ -22,12 +22,12 @@ class EvaluationModule(LightningModule):
     """Count right and wrong pixels of a split, the same way during training and after it.
 
     Args:
-        net: images (B, 3, H, W) -> scores by `predict_logits`, (B, C, H, W).
-        classes: names of the C classes, in the order of the train ids.
+        net: Images (B, 3, H, W) -> scores by `predict_logits`, (B, C, H, W).
+        classes: Names of the C classes, in the order of the train ids.
         mean: RGB mean on the 0..255 scale.
         std: RGB standard deviation on the 0..255 scale.
-        protocol: how predictions are obtained.
-        metadata: what a checkpoint says of itself, see `checkpoints.metadata`.
+        protocol: How predictions are obtained.
+        metadata: What a checkpoint says of itself, see `checkpoints.metadata`.
 
     Attributes:
         images: (2,) int64, of the last validation over all processes: the images that were
@@ -80,7 +80,7 @@ class EvaluationModule(LightningModule):
         """Sum the counts over the processes and log what follows from them.
 
         Raises:
-            RequestError: no pixel of the images is labelled, so there is nothing to log.
+            RequestError: No pixel of the images is labelled, so there is nothing to log.
         """
         matrix = self.confusion.compute()
         self.images = self.trainer.strategy.reduce(self.images, reduce_op="sum")

@@ -41,16 +41,16 @@ class MultiView:
     the image's own size, never the labels.
 
     Args:
-        scales: factors on the image's size, one view for each.
-        flip: whether each scale is seen mirrored, too.
+        scales: Factors on the image's size, one view for each.
+        flip: Whether each scale is seen mirrored, too.
         crop: (h, w) of the sliding windows; None: the whole image at once. Where the image is
             smaller than the window, it is its own window.
-        stride: rows and columns from one window to the next; the last one is moved back inside.
-        window_batch: windows in one forward pass: a matter of memory and speed alone.
-        antialias: whether shrunk images are smoothed, as in our training; MMSegmentation's are not.
+        stride: Rows and columns from one window to the next; the last one is moved back inside.
+        window_batch: Windows in one forward pass: a matter of memory and speed alone.
+        antialias: Whether shrunk images are smoothed, as in our training; MMSegmentation's are not.
 
     Raises:
-        ValueError: no scale, windows without a stride, or a stride that leaves pixels out.
+        ValueError: No scale, windows without a stride, or a stride that leaves pixels out.
     """
 
     @checked
@@ -139,14 +139,14 @@ class OfficialEvaluation:
     to the image, and summed over scales. Every resizing aligns corners.
 
     Args:
-        base_size: long side of the image at scale 1, in pixels.
-        crop_size: side of a window.
-        scales: factors on base_size.
-        flip: whether windows are seen mirrored, too.
-        window_batch: windows in one forward pass: a matter of memory and speed alone.
+        base_size: Long side of the image at scale 1, in pixels.
+        crop_size: Side of a window.
+        scales: Factors on base_size.
+        flip: Whether windows are seen mirrored, too.
+        window_batch: Windows in one forward pass: a matter of memory and speed alone.
 
     Raises:
-        ValueError: no scale, or a window that is too small.
+        ValueError: No scale, or a window that is too small.
     """
 
     @checked

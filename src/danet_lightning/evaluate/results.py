@@ -39,11 +39,11 @@ def report(
     """Print the table, leave results.json and the tracker's summary: numbers with their protocol.
 
     Args:
-        trainer: has just validated.
-        module: has counted.
-        run_dir: where results.json goes.
-        source: the checkpoint, in words.
-        trained: what limited the training that this ends, by which it is known to be finished.
+        trainer: Has just validated.
+        module: Has counted.
+        run_dir: Where results.json goes.
+        source: The checkpoint, in words.
+        trained: What limited the training that this ends, by which it is known to be finished.
     """
     matrix = module.confusion.compute().cpu()
     if not trainer.is_global_zero:

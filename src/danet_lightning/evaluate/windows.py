@@ -18,7 +18,7 @@ def check_size(height: int, width: int) -> None:
     """Check that an image is not made larger than any memory.
 
     Raises:
-        RequestError: it would be.
+        RequestError: It would be.
     """
     if height * width > MOST_PIXELS:
         raise RequestError(
@@ -51,9 +51,9 @@ def average_windows(
     Args:
         predict: (b, 3, h, w) -> (b, K, h, w).
         images: (B, 3, H, W).
-        corners: row and column of each window's upper left pixel.
+        corners: Row and column of each window's upper left pixel.
         size: (h, w) of the windows.
-        batch: windows in one call of `predict`.
+        batch: Windows in one call of `predict`.
 
     Returns:
         (B, K, H, W); what grows with the image is this result, never the network's features.

@@ -66,13 +66,13 @@ def onnx_model(
     """Trace a network into an `onnx.ModelProto` that says what it is.
 
     Args:
-        segmenter: in eval mode, on the CPU.
-        facts: what the file says of itself, see `checkpoints.metadata.portable`.
-        outputs: see `ImageGraph`.
-        opset: version of the ONNX operators.
+        segmenter: In eval mode, on the CPU.
+        facts: What the file says of itself, see `checkpoints.metadata.portable`.
+        outputs: See `ImageGraph`.
+        opset: Version of the ONNX operators.
 
     Raises:
-        RequestError: the network does something that has no ONNX operator or that depends on the
+        RequestError: The network does something that has no ONNX operator or that depends on the
             values in the images; or it takes some sizes only.
     """
     import onnx
@@ -111,7 +111,7 @@ def _require_any_size(model: Any, network: str) -> None:
     """Refuse a graph whose sizes torch has narrowed by itself to those that it could trace.
 
     Raises:
-        RequestError: batch, height and width are not free of one another, and of any number.
+        RequestError: Batch, height and width are not free of one another, and of any number.
     """
     lengths = model.graph.input[0].type.tensor_type.shape.dim[:3]
     shown = [each.dim_param or str(each.dim_value) for each in lengths]

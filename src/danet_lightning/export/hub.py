@@ -27,13 +27,13 @@ def write(
     """Write the folder: what `load` needs, and what people want to know.
 
     Args:
-        folder: a new one.
-        segmenter: what is shipped.
-        facts: what it says of itself, see `checkpoints.metadata.portable`.
-        images: to measure and to show it on.
+        folder: A new one.
+        segmenter: What is shipped.
+        facts: What it says of itself, see `checkpoints.metadata.portable`.
+        images: To measure and to show it on.
 
     Raises:
-        RequestError: the network's state is more than tensors.
+        RequestError: The network's state is more than tensors.
     """
     from safetensors.torch import save
 

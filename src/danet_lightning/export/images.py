@@ -18,15 +18,15 @@ class Images:
     """Images of a split with their labels, evenly spread over it.
 
     Args:
-        dataset: whose split it is.
-        split: its name.
-        limit: how many at most; None: all.
+        dataset: Whose split it is.
+        split: Its name.
+        limit: How many at most; None: all.
 
     Attributes:
-        facts: data set, split, how many images of how many, and where the labels are from.
+        facts: Data set, split, how many images of how many, and where the labels are from.
 
     Raises:
-        RequestError: the split cannot be read.
+        RequestError: The split cannot be read.
     """
 
     def __init__(self, dataset: DataSet, split: str, limit: int | None) -> None:

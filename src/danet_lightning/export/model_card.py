@@ -53,9 +53,9 @@ def model_card(facts: Mapping[str, Any], report: Mapping[str, Any] | None, param
     """Write the card.
 
     Args:
-        facts: of the network, see `checkpoints.metadata.portable`.
-        report: what was measured, see `export.images.measured`; None: nothing.
-        parameters: how many the network has, without what it only keeps, such as means.
+        facts: Of the network, see `checkpoints.metadata.portable`.
+        report: What was measured, see `export.images.measured`; None: nothing.
+        parameters: How many the network has, without what it only keeps, such as means.
     """
     config = facts["config"]
     dataset = _last(config["dataset"]["_target_"])

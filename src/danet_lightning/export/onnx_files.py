@@ -28,9 +28,9 @@ class Options(NamedTuple):
     """What is exported.
 
     Attributes:
-        size: height and width of the pictures for parity and time.
+        size: Height and width of the pictures for parity and time.
         outputs: `classes`, `logits` or both.
-        opset: version of the ONNX operators.
+        opset: Version of the ONNX operators.
     """
 
     size: tuple[int, int]
@@ -49,15 +49,15 @@ def write(
     """Export, compare with PyTorch, measure, write the files.
 
     Args:
-        files: see `config.outputs.exported`.
-        segmenter: what is exported.
-        facts: what the file says of itself.
-        options: how it is exported.
-        images: to measure mIoU on.
-        calibration: from which int8 takes its ranges.
+        files: See `config.outputs.exported`.
+        segmenter: What is exported.
+        facts: What the file says of itself.
+        options: How it is exported.
+        images: To measure mIoU on.
+        calibration: From which int8 takes its ranges.
 
     Raises:
-        RunError: the float32 file chooses other classes than PyTorch; nothing is written.
+        RunError: The float32 file chooses other classes than PyTorch; nothing is written.
     """
     model = onnx_model(segmenter, facts, options.outputs, options.opset)
     float32, int8 = files["float32"].name, files["int8"].name if "int8" in files else ""

@@ -71,7 +71,7 @@ def logits(segmenter: Segmenter, pixels: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, K, H, W), as PyTorch computes them.
 
     Raises:
-        RequestError: it cannot, because the size is none for this network.
+        RequestError: It cannot, because the size is none for this network.
     """
     try:
         output: Tensor = segmenter.net.predict_logits(

@@ -17,8 +17,8 @@ def quantized(model: Any, images: Images | Sequence[Any]) -> bytes:
     Everything else, the attention and the classifiers' resizing, stays in float32.
 
     Args:
-        model: of `onnx_model`.
-        images: from which the ranges of the activations are taken, each at its own size.
+        model: Of `onnx_model`.
+        images: From which the ranges of the activations are taken, each at its own size.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,

@@ -23,8 +23,8 @@ def export(config: DictConfig, run_dir: Path) -> None:
     """Write what `config.format` says; nothing is written where it does not do as PyTorch does.
 
     Raises:
-        RequestError: the checkpoint or the data cannot be used.
-        RunError: the exported network answers otherwise than PyTorch.
+        RequestError: The checkpoint or the data cannot be used.
+        RunError: The exported network answers otherwise than PyTorch.
     """
     output = expanded(config.output)
     if config.format == "hub":

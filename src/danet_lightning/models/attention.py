@@ -34,10 +34,10 @@ class PositionAttention(nn.Module):
     Args:
         channels: C of the input and output.
         reduction: C / D.
-        gamma_init: first value of `gamma`, the learned weight of the attention beside its input.
+        gamma_init: First value of `gamma`, the learned weight of the attention beside its input.
 
     Raises:
-        ValueError: no channel is left for queries and keys.
+        ValueError: No channel is left for queries and keys.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ChannelAttention(nn.Module):
     Args:
         variant: `official` is softmax(rowmax - E), the authors' code, which prefers the least
             similar channel; `paper` is softmax(E), equation 3.
-        gamma_init: first value of `gamma`, the learned weight of the attention beside its input.
+        gamma_init: First value of `gamma`, the learned weight of the attention beside its input.
 
     """
 
@@ -107,7 +107,7 @@ def queries_and_keys(channels: int, reduction: int) -> tuple[nn.Conv2d, nn.Conv2
     """Build the 1x1 convolutions from C to D = C / reduction channels.
 
     Raises:
-        ValueError: no channel is left for queries and keys.
+        ValueError: No channel is left for queries and keys.
     """
     if reduction < 1 or channels < reduction:
         raise ValueError(

@@ -70,21 +70,21 @@ def dilated_resnet(
         name: resnet18, resnet34, resnet50, resnet101 or resnet152.
         pretrained: True for torchvision's ImageNet weights (downloaded once), or a local file with
             the ImageNet weights of a ResNet under torchvision's or timm's names.
-        multi_grid: dilations of stage 4's blocks, as they are (not multiples); the authors use
+        multi_grid: Dilations of stage 4's blocks, as they are (not multiples); the authors use
             (4, 8, 16). ResNet-18 has two such blocks and takes the first two, as in their code.
-        deep_stem: three 3x3 convolutions in place of the 7x7 one.
+        deep_stem: Three 3x3 convolutions in place of the 7x7 one.
         output_stride: H / h.
-        stem_width: channels of the deep stem's first two convolutions, half of the third's:
+        stem_width: Channels of the deep stem's first two convolutions, half of the third's:
             32 in MMSegmentation's ResNetV1c, 64 in the authors' code.
-        dilate_second: whether the second 3x3 convolution of ResNet-18's and 34's blocks is dilated
+        dilate_second: Whether the second 3x3 convolution of ResNet-18's and 34's blocks is dilated
             as well: so in the authors' code, not in MMSegmentation.
         stages: 3 leaves stage 4 out, and stage 3's features are returned in its place: a third of
             a ResNet-18's work at output stride 8, for a CPU.
 
     Raises:
-        ValueError: an argument is none of these, or the file does not fit.
-        FileNotFoundError: there is no such file.
-        ConnectionError: the weights could not be downloaded.
+        ValueError: An argument is none of these, or the file does not fit.
+        FileNotFoundError: There is no such file.
+        ConnectionError: The weights could not be downloaded.
     """
     if deep_stem and pretrained is True:
         raise ValueError(

@@ -19,12 +19,12 @@ class CCNet(ContextNetwork):
     """A dilated backbone with recurrent criss-cross attention, the paper's figure 2.
 
     Args:
-        backbone: as in ContextNetwork.
-        num_classes: as in ContextNetwork.
-        recurrence: how often attention follows attention; from twice on, every position has
+        backbone: As in ContextNetwork.
+        num_classes: As in ContextNetwork.
+        recurrence: How often attention follows attention; from twice on, every position has
             information of every other one.
         reduction: C / D.
-        options: the other arguments of ContextNetwork.
+        options: The other arguments of ContextNetwork.
     """
 
     @checked
@@ -52,10 +52,10 @@ class CrissCrossAttention(nn.Module):
     Args:
         channels: C of the input and output.
         reduction: C / D.
-        recurrence: how often it is applied, with the same weights, section 3.3.
+        recurrence: How often it is applied, with the same weights, section 3.3.
 
     Raises:
-        ValueError: no channel is left for queries and keys.
+        ValueError: No channel is left for queries and keys.
     """
 
     def __init__(self, channels: int, reduction: int = 8, recurrence: int = 1) -> None:

@@ -24,21 +24,21 @@ class ContextNetwork(nn.Module):
     Everything outside `backbone` is the head.
 
     Args:
-        backbone: images -> (stage 3, stage 4) features, with `channels` = (C3, C4).
+        backbone: Images -> (stage 3, stage 4) features, with `channels` = (C3, C4).
         num_classes: K.
-        context: builds what gathers context between stage 4 and the classifiers.
-        outputs: names of what is classified, see `contexts`.
-        align_corners: how logits are resized to the image: True in the authors' code, False in
+        context: Builds what gathers context between stage 4 and the classifiers.
+        outputs: Names of what is classified, see `contexts`.
+        align_corners: How logits are resized to the image: True in the authors' code, False in
             MMSegmentation.
-        aux: an FCN head on stage 3 for an auxiliary loss, as in MMSegmentation.
-        dropout: probability of dropping a channel before a classifier.
+        aux: An FCN head on stage 3 for an auxiliary loss, as in MMSegmentation.
+        dropout: Probability of dropping a channel before a classifier.
         channels: C, by default C4 / 4 as in the authors' code.
 
     Attributes:
-        context_name: what a checkpoint calls the context.
+        context_name: What a checkpoint calls the context.
 
     Raises:
-        ValueError: no class, or an impossible number of channels.
+        ValueError: No class, or an impossible number of channels.
     """
 
     context_name = "context"

@@ -23,16 +23,16 @@ class DANet(ContextNetwork):
     convolution in their place makes the dilated FCN baseline.
 
     Args:
-        backbone: as in ContextNetwork.
-        num_classes: as in ContextNetwork.
-        pam: position attention branch, section 3.2.
-        cam: channel attention branch, section 3.3.
-        cam_variant: see ChannelAttention.
-        gamma_init: first value of each branch's `gamma`.
+        backbone: As in ContextNetwork.
+        num_classes: As in ContextNetwork.
+        pam: Position attention branch, section 3.2.
+        cam: Channel attention branch, section 3.3.
+        cam_variant: See ChannelAttention.
+        gamma_init: First value of each branch's `gamma`.
         losses: `all` classifies each branch beside their sum; `fused` the sum alone, the authors'
             single-loss ablation.
         reduction: C over PAM's query and key channels.
-        options: the other arguments of ContextNetwork.
+        options: The other arguments of ContextNetwork.
     """
 
     context_name = "branches"

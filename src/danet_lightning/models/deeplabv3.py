@@ -21,11 +21,11 @@ class DeepLabV3(ContextNetwork):
     """A dilated backbone with torchvision's atrous spatial pyramid pooling, section 3.3.
 
     Args:
-        backbone: as in ContextNetwork.
-        num_classes: as in ContextNetwork.
-        rates: dilations of the 3x3 convolutions. The paper has 6, 12, 18 at output stride 16, and
+        backbone: As in ContextNetwork.
+        num_classes: As in ContextNetwork.
+        rates: Dilations of the 3x3 convolutions. The paper has 6, 12, 18 at output stride 16, and
             doubles them at 8.
-        options: the other arguments of ContextNetwork.
+        options: The other arguments of ContextNetwork.
     """
 
     @checked

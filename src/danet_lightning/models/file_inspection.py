@@ -19,11 +19,11 @@ def inspect_file(file: BinaryIO) -> None:
     """Refuse a file that runs code or takes far more memory than it has bytes.
 
     Args:
-        file: of torch.save, in its zip format or in the one of 2019; read from the beginning.
+        file: Of torch.save, in its zip format or in the one of 2019; read from the beginning.
 
     Raises:
-        RefusedFileError: it names a callable, or its tensors or entries do not fit into it.
-        Exception: it is damaged.
+        RefusedFileError: It names a callable, or its tensors or entries do not fit into it.
+        Exception: It is damaged.
     """
     size = os.fstat(file.fileno()).st_size
     if file.read(4) == b"PK\3\4":

@@ -30,11 +30,11 @@ class Recognised:
     """A foreign checkpoint and the network that its tensors belong to.
 
     Attributes:
-        title: whose it is, for messages.
-        backbone: arguments of dilated_resnet.
-        head: arguments of DANet, the backbone aside.
-        weights: tensors by the source's names.
-        name_in_source: our name of a tensor -> the source's.
+        title: Whose it is, for messages.
+        backbone: Arguments of dilated_resnet.
+        head: Arguments of DANet, the backbone aside.
+        weights: Tensors by the source's names.
+        name_in_source: Our name of a tensor -> the source's.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Recognised:
         """Return the network, filled, in eval mode.
 
         Raises:
-            ValueError: a tensor does not fit, or `num_classes` is missing or another one.
+            ValueError: A tensor does not fit, or `num_classes` is missing or another one.
         """
         if self.num_classes is None and num_classes is None:
             raise ValueError(
@@ -88,20 +88,20 @@ def import_weights(
     stem, widths, branches, classes and auxiliary head are read off the tensors.
 
     Args:
-        path_or_state_dict: a file of torch.save, or what is in it.
-        multi_grid: dilations of stage 4's blocks or None, see dilated_resnet; no tensor tells
+        path_or_state_dict: A file of torch.save, or what is in it.
+        multi_grid: Dilations of stage 4's blocks or None, see dilated_resnet; no tensor tells
             them. "source" is what the source's own configurations use: (4, 8, 16) for the
             authors, none for MMSegmentation and ImageNet.
-        align_corners: see DANet; None is the source's own: True for the authors, False for
+        align_corners: See DANet; None is the source's own: True for the authors, False for
             MMSegmentation. (True for ImageNet.)
-        num_classes: needed with ImageNet weights, which do not have the classes to segment.
+        num_classes: Needed with ImageNet weights, which do not have the classes to segment.
 
     Returns:
         The network in eval mode.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read or would run code; nothing that is known here; or
+        FileNotFoundError: There is no such file.
+        ValueError: The file cannot be read or would run code; nothing that is known here; or
             tensors are missing, left over or misshaped, each of which is listed.
     """
     return recognise(path_or_state_dict, multi_grid, align_corners).build(num_classes)
@@ -136,7 +136,7 @@ def export_weights(net: DANet) -> dict[str, Tensor]:
     exactly.
 
     Raises:
-        ValueError: the network has tensors for which the authors' code has no name: the auxiliary
+        ValueError: The network has tensors for which the authors' code has no name: the auxiliary
             head, the baseline without branches.
     """
     weights = net.state_dict()
@@ -185,7 +185,7 @@ def _unwrapped(weights: Mapping[str, Tensor], prefix: str, source: Source) -> di
     """Return the source's plain names: without a wrapper's prefix, with the one of each part.
 
     Raises:
-        ValueError: two tensors would get the same name.
+        ValueError: Two tensors would get the same name.
     """
     plain = {}
     for name, value in weights.items():

@@ -24,7 +24,7 @@ def channels_of(backbone: nn.Module) -> tuple[int, int]:
     """Read (C3, C4) off a backbone.
 
     Raises:
-        ValueError: it does not state them.
+        ValueError: It does not state them.
     """
     channels = getattr(backbone, "channels", None)
     if not isinstance(channels, tuple | list) or len(channels) != 2:

@@ -19,10 +19,10 @@ class NonLocalNet(ContextNetwork):
     """A dilated backbone with one non-local block, as MMSegmentation places it.
 
     Args:
-        backbone: as in ContextNetwork.
-        num_classes: as in ContextNetwork.
+        backbone: As in ContextNetwork.
+        num_classes: As in ContextNetwork.
         reduction: C / D, 2 in section 3.3.
-        options: the other arguments of ContextNetwork.
+        options: The other arguments of ContextNetwork.
     """
 
     @checked
@@ -47,7 +47,7 @@ class NonLocalBlock(nn.Module):
         reduction: C / D.
 
     Raises:
-        ValueError: no channel is left for queries and keys.
+        ValueError: No channel is left for queries and keys.
     """
 
     def __init__(self, channels: int, reduction: int = 2) -> None:

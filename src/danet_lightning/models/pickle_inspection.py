@@ -81,7 +81,7 @@ class Inspector(pickle._Unpickler):
     """Run a pickle on stand-ins; nothing that it names is imported or called.
 
     Attributes:
-        storages: what its tensors are made of, by key.
+        storages: What its tensors are made of, by key.
     """
 
     def __init__(self, file: Any, size: int) -> None:

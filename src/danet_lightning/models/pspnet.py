@@ -24,10 +24,10 @@ class PSPNet(ContextNetwork):
     """A dilated backbone with pyramid pooling, the paper's figure 3.
 
     Args:
-        backbone: as in ContextNetwork.
-        num_classes: as in ContextNetwork.
-        bins: n of each grid.
-        options: the other arguments of ContextNetwork.
+        backbone: As in ContextNetwork.
+        num_classes: As in ContextNetwork.
+        bins: N of each grid.
+        options: The other arguments of ContextNetwork.
     """
 
     @checked
@@ -45,7 +45,7 @@ class GridAverage(nn.Module):
     """The averages over n x n cells, which may share a row or a column.
 
     Args:
-        cells: n.
+        cells: N.
     """
 
     def __init__(self, cells: int) -> None:
@@ -76,7 +76,7 @@ class PyramidPooling(nn.Module):
     Args:
         inputs: C4.
         channels: C.
-        bins: n of each grid; each takes C4 / (number of grids) channels.
+        bins: N of each grid; each takes C4 / (number of grids) channels.
     """
 
     def __init__(self, inputs: int, channels: int, bins: Sequence[int]) -> None:

@@ -20,9 +20,9 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside their input, figure 5 left.
 
     Args:
-        inputs: channels that come in.
+        inputs: Channels that come in.
         channels: C.
-        stride: of the first convolution.
+        stride: Of the first convolution.
     """
 
     expansion = 1
@@ -49,9 +49,9 @@ class Bottleneck(nn.Module):
     """A 3x3 convolution between two 1x1 ones, figure 5 right; the 3x3 one has the stride.
 
     Args:
-        inputs: channels that come in.
-        channels: of the 3x3 convolution; C is four times as many.
-        stride: of the 3x3 convolution.
+        inputs: Channels that come in.
+        channels: Of the 3x3 convolution; C is four times as many.
+        stride: Of the 3x3 convolution.
     """
 
     expansion = 4
@@ -82,7 +82,7 @@ class ResNet(nn.Module):
     """The parts of a ResNet, table 1, under torchvision's names.
 
     Args:
-        name: one of DEPTHS.
+        name: One of DEPTHS.
     """
 
     def __init__(self, name: str) -> None:

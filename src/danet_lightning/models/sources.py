@@ -9,14 +9,14 @@ class Source:
     """What another implementation calls its tensors, and what they do not tell.
 
     Attributes:
-        title: in messages.
-        mark: matches the end of a name that no other source has; what stands before it is a
+        title: In messages.
+        mark: Matches the end of a name that no other source has; what stands before it is a
             wrapper's prefix.
-        names: beginnings of its names and of ours, the first match counts.
-        multi_grid: its default.
-        align_corners: its default.
-        dilate_second: see dilated_resnet.
-        unused: beginnings of names that its network carries along and never uses.
+        names: Beginnings of its names and of ours, the first match counts.
+        multi_grid: Its default.
+        align_corners: Its default.
+        dilate_second: See dilated_resnet.
+        unused: Beginnings of names that its network carries along and never uses.
     """
 
     title: str

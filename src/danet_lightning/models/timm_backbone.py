@@ -38,7 +38,7 @@ class TimmBackbone(nn.Module):
     Images smaller than one step of the output stride are padded with the mean color.
 
     Args:
-        name: as timm calls it, with or without the tag of its weights: convnext_tiny,
+        name: As timm calls it, with or without the tag of its weights: convnext_tiny,
             resnet50.a1_in1k.
         pretrained: True for timm's weights (downloaded once), or a local file with the weights of
             this network under timm's names. For tf_efficientnet_lite0, also the file in the package
@@ -50,13 +50,13 @@ class TimmBackbone(nn.Module):
 
     Attributes:
         channels: (C3, C4).
-        mean: of the images that timm's weights were trained on, in R, G and B from 0 to 255.
-        std: the same for the standard deviation.
+        mean: Of the images that timm's weights were trained on, in R, G and B from 0 to 255.
+        std: The same for the standard deviation.
 
     Raises:
-        ValueError: timm has no such network, it cannot be dilated, or the file does not fit.
-        FileNotFoundError: there is no such file.
-        ConnectionError: the weights could not be downloaded.
+        ValueError: Timm has no such network, it cannot be dilated, or the file does not fit.
+        FileNotFoundError: There is no such file.
+        ConnectionError: The weights could not be downloaded.
     """
 
     @checked

@@ -17,8 +17,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
     """Read what `torch.save` wrote, onto the CPU, with `weights_only=True`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file would run code when unpickled or take far more memory than it has
+        FileNotFoundError: There is no such file.
+        ValueError: The file would run code when unpickled or take far more memory than it has
             bytes, is truncated, was not written by torch.save, or holds no dict.
     """
     path = Path(path)
@@ -51,7 +51,7 @@ def state_dict_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     `module.`, which DataParallel puts before every name, is taken off.
 
     Raises:
-        ValueError: an entry is no tensor.
+        ValueError: An entry is no tensor.
     """
     for wrapper in ("state_dict", "model"):
         if isinstance(content.get(wrapper), Mapping):
@@ -79,14 +79,14 @@ def load_strictly(
     """Copy weights into a module; all of them, into every parameter and buffer.
 
     Args:
-        module: where they go.
-        weights: tensors by the source's names. Files from before PyTorch 0.4.1 count no batches;
+        module: Where they go.
+        weights: Tensors by the source's names. Files from before PyTorch 0.4.1 count no batches;
             where no counter is there at all, all stay 0.
-        source: begins the error message.
-        name_in_source: the source's name for one of the module's names.
+        source: Begins the error message.
+        name_in_source: The source's name for one of the module's names.
 
     Raises:
-        ValueError: tensors are missing, left over or misshaped; the message lists each.
+        ValueError: Tensors are missing, left over or misshaped; the message lists each.
     """
     expected = {
         name_in_source(name): (name, tensor) for name, tensor in module.state_dict().items()
@@ -122,11 +122,11 @@ def refuse_larger(draft: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Refuse a network that takes many times the memory of its weights, before it is built.
 
     Args:
-        draft: the network on the device `meta`, where tensors have sizes and no memory.
-        weights: what it is to be filled with.
+        draft: The network on the device `meta`, where tensors have sizes and no memory.
+        weights: What it is to be filled with.
 
     Raises:
-        RequestError: it does not fit to them by far.
+        RequestError: It does not fit to them by far.
     """
     needed = _bytes((*draft.parameters(), *draft.buffers()))
     stored = _bytes(weights.values())

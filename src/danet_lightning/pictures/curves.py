@@ -19,7 +19,7 @@ def curves(metrics: str | Path, picture: str | Path) -> None:
 
     Args:
         metrics: `metrics.csv` of a run folder; what is missing stays empty.
-        picture: the PNG to write.
+        picture: The PNG to write.
     """
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 

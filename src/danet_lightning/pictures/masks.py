@@ -28,13 +28,13 @@ def colorize(mask: NDArray[Any], palette: Palette) -> NDArray[np.uint8]:
 
     Args:
         mask: (H, W) class indices.
-        palette: one color a class.
+        palette: One color a class.
 
     Returns:
         (H, W, 3) RGB.
 
     Raises:
-        ValueError: the mask holds an index that the palette does not.
+        ValueError: The mask holds an index that the palette does not.
     """
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(palette)] = palette
@@ -57,14 +57,14 @@ def overlay(
     Args:
         image: (H, W, 3) RGB.
         mask: (H, W) class indices.
-        palette: one color a class.
+        palette: One color a class.
         opacity: 0 is the image, 1 the classes.
 
     Returns:
         (H, W, 3) RGB.
 
     Raises:
-        ValueError: mask and image differ in size, or the opacity is not between 0 and 1.
+        ValueError: Mask and image differ in size, or the opacity is not between 0 and 1.
     """
     require_same_size(image, mask)
     blend = (1 - opacity) * image + opacity * colorize(mask, palette)
@@ -87,15 +87,15 @@ def explained_overlay(
     Args:
         image: (H, W, 3) RGB.
         mask: (H, W) class indices.
-        palette: one color a class.
-        classes: their names.
+        palette: One color a class.
+        classes: Their names.
         opacity: 0 is the image, 1 the classes.
 
     Returns:
         The picture, whose first H rows and W columns are the overlay.
 
     Raises:
-        ValueError: as `overlay`.
+        ValueError: As `overlay`.
     """
     height, width = mask.shape
     picture = Image.fromarray(overlay(image, mask, palette, opacity))
@@ -136,10 +136,10 @@ def mask_panel(
 
     Args:
         mask: (H, W) class indices, 255 for ignored pixels.
-        palette: one color a class.
-        numbered: the classes with outlines and numbers.
-        longest: side of the picture in pixels, see `panel_size`.
-        text_size: of the numbers, in pixels.
+        palette: One color a class.
+        numbered: The classes with outlines and numbers.
+        longest: Side of the picture in pixels, see `panel_size`.
+        text_size: Of the numbers, in pixels.
     """
     size = panel_size(mask.shape[1], mask.shape[0], longest)
     colors = Image.fromarray(colorize(mask, palette)).resize(size, NEAREST)

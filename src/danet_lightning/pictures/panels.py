@@ -35,11 +35,11 @@ def strip(
         image: (H, W, 3) RGB.
         label: (H, W) class indices, 255 for ignored pixels.
         prediction: (H, W) class indices.
-        palette: one color a class.
-        classes: their names.
+        palette: One color a class.
+        classes: Their names.
 
     Raises:
-        ValueError: the three differ in size, or an index is not in the palette.
+        ValueError: The three differ in size, or an index is not in the palette.
     """
     drawn = panels(image, label, prediction, palette)
     size = drawn["image"].size
@@ -75,12 +75,12 @@ def panels(
         image: (H, W, 3) RGB.
         label: (H, W) class indices, 255 for ignored pixels.
         prediction: (H, W) class indices.
-        palette: one color a class.
-        numbered: the classes with outlines and numbers; by default those that look alike here.
-        text_size: of the numbers, in pixels.
+        palette: One color a class.
+        numbered: The classes with outlines and numbers; by default those that look alike here.
+        text_size: Of the numbers, in pixels.
 
     Raises:
-        ValueError: the three differ in size, or an index is not in the palette.
+        ValueError: The three differ in size, or an index is not in the palette.
     """
     require_same_size(image, label)
     require_same_size(image, prediction)
@@ -111,7 +111,7 @@ def contact_sheet(pictures: Sequence[Image.Image], title: str) -> Image.Image:
     """Put pictures of any sizes below each other and below a title, on one white sheet.
 
     Raises:
-        ValueError: there is no picture.
+        ValueError: There is no picture.
     """
     if not pictures:
         raise ValueError("there is no picture to put on the sheet: give one or more")

@@ -27,15 +27,15 @@ def plan(request: str, output: str) -> tuple[list[Job], Counter[str]]:
     without its suffix, or with it where two images would otherwise write the same file.
 
     Args:
-        request: an image, a folder or a glob pattern, see `find_images`.
-        output: the folder to write to. If it lies inside the input, nothing in it is read.
+        request: An image, a folder or a glob pattern, see `find_images`.
+        output: The folder to write to. If it lies inside the input, nothing in it is read.
 
     Returns:
         The jobs, among them files that are images and cannot be read, which predicting will name;
         and how many files are no images, by suffix.
 
     Raises:
-        RequestError: nothing to segment, or an image would be overwritten.
+        RequestError: Nothing to segment, or an image would be overwritten.
     """
     folder = expanded(output)
     root, images, unread, others = find_images(request)
@@ -64,7 +64,7 @@ def jobs_of(images: Sequence[tuple[Path, Path]], folder: Path) -> list[Job]:
         folder: Where to.
 
     Raises:
-        RequestError: an image would be overwritten.
+        RequestError: An image would be overwritten.
     """
     names = _names([known for _, known in images])
     jobs = [
@@ -89,7 +89,7 @@ def refuse_foreign(jobs: Sequence[Job], *others: Path) -> None:
         others: What is written beside them.
 
     Raises:
-        RequestError: a file is there under the name of a prediction.
+        RequestError: A file is there under the name of a prediction.
     """
     written = [path for job in jobs for path in (job.mask, job.overlay) if path]
     for path in [*written, *others]:

@@ -39,12 +39,12 @@ def find_images(request: str) -> Selection:
     predictions and the masks of other images; a folder that links lead to counts once.
 
     Args:
-        request: an image, a folder (searched with its sub-folders), or a glob pattern, in which
+        request: An image, a folder (searched with its sub-folders), or a glob pattern, in which
             `**` stands for any sub-folders. What exists is taken literally, so names with
             brackets need no escaping. The Unicode form of a name does not matter.
 
     Raises:
-        RequestError: nothing was found, or a file that is no image was given; says what was looked
+        RequestError: Nothing was found, or a file that is no image was given; says what was looked
             for, and where.
     """
     if not request.strip():

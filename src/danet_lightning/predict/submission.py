@@ -25,10 +25,10 @@ class ServerFiles:
     """How a server wants its files.
 
     Attributes:
-        path: of an image's prediction, with {name} for the image's.
-        raw_ids: whether the data set's own label ids are written instead of train ids.
-        palette: whether the PNG carries the classes' colors.
-        archive: what all files are packed into, beside the output folder.
+        path: Of an image's prediction, with {name} for the image's.
+        raw_ids: Whether the data set's own label ids are written instead of train ids.
+        palette: Whether the PNG carries the classes' colors.
+        archive: What all files are packed into, beside the output folder.
     """
 
     path: str
@@ -79,12 +79,12 @@ def plan(config: DictConfig, classes: Sequence[str], stored: Mapping[str, Any]) 
     """Pair images with what is written for them: people's own, or a split of a data set.
 
     Args:
-        config: of `predict`.
-        classes: the names of the classes that the network knows.
-        stored: the configuration in the checkpoint.
+        config: Of `predict`.
+        classes: The names of the classes that the network knows.
+        stored: The configuration in the checkpoint.
 
     Raises:
-        RequestError: the images are not there, or do not belong to the network.
+        RequestError: The images are not there, or do not belong to the network.
     """
     if config.input:
         if config.format:

@@ -75,15 +75,15 @@ def predict_images(
     """Write each image's class indices, a PNG with the palette, and their overlay on the image.
 
     Args:
-        segmenter: as returned by `danet_lightning.load`.
-        jobs: what to read and where to write.
-        device: where the network runs.
-        opacity: of the classes over the image, 0 to 1.
-        ids: what is written for each class; the class index by default.
-        palette: whether the written PNG carries the classes' colors.
-        upright: whether images are turned by their EXIF orientation, as viewers do. Those of a
+        segmenter: As returned by `danet_lightning.load`.
+        jobs: What to read and where to write.
+        device: Where the network runs.
+        opacity: Of the classes over the image, 0 to 1.
+        ids: What is written for each class; the class index by default.
+        palette: Whether the written PNG carries the classes' colors.
+        upright: Whether images are turned by their EXIF orientation, as viewers do. Those of a
             data set are not: labels belong to the stored pixels.
-        max_side: the longest side in pixels that the network sees; what is longer is reduced for
+        max_side: The longest side in pixels that the network sees; what is longer is reduced for
             it, and its mask enlarged to the image's size. None: no limit.
 
     Returns:
@@ -91,8 +91,8 @@ def predict_images(
         memory, or have too long a name; and how many of the others were turned and reduced.
 
     Raises:
-        RequestError: opacity out of range; the network does not answer with classes.
-        RunError: an output cannot be written.
+        RequestError: Opacity out of range; the network does not answer with classes.
+        RunError: An output cannot be written.
     """
     if not 0 <= opacity <= 1:
         raise RequestError(f"opacity={opacity}: give a number from 0 (image) to 1 (classes only).")
@@ -142,7 +142,7 @@ def write_classes(segmenter: Segmenter, output: str) -> None:
     """Leave classes.json beside the predictions: the id, name and RGB color of each class.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: It cannot be written.
     """
     classes = [
         {"id": index, "name": name, "color": list(color)}

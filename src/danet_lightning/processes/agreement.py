@@ -15,8 +15,8 @@ class Agreement(Callback):
     """Refuse to begin where the processes would train or evaluate different things.
 
     Args:
-        config: of this process; plain and resolved.
-        placed: keys in it that may differ between machines.
+        config: Of this process; plain and resolved.
+        placed: Keys in it that may differ between machines.
     """
 
     def __init__(self, config: Mapping[str, Any], placed: Collection[str]) -> None:

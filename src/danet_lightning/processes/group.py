@@ -21,14 +21,14 @@ class Team:
 
     Args:
         device: "auto", "cpu", "cuda" or, for a single process, any that torch knows.
-        devices: number of processes, each on a device of its own; under torchrun, its number.
+        devices: Number of processes, each on a device of its own; under torchrun, its number.
 
     Attributes:
-        rank: number of this process.
-        device: of this process.
+        rank: Number of this process.
+        device: Of this process.
 
     Raises:
-        RequestError: one device is named, or not so many are there.
+        RequestError: One device is named, or not so many are there.
     """
 
     def __init__(self, device: str, devices: int) -> None:

@@ -59,9 +59,9 @@ def one_configuration(name: str, config: DictConfig, run_dir: Path) -> Iterator[
     It is resolved here, once: a resolver may say something else each time it is asked.
 
     Args:
-        name: of the command.
-        config: of the job; resolved in place.
-        run_dir: of the job.
+        name: Of the command.
+        config: Of the job; resolved in place.
+        run_dir: Of the job.
     """
     OmegaConf.resolve(config)
     if rank():  # which starts no others
@@ -112,7 +112,7 @@ def end_others(patience: float) -> None:
     """End the job's other processes, before Lightning's watch over them ends a whole sweep.
 
     Args:
-        patience: seconds for those that end by themselves.
+        patience: Seconds for those that end by themselves.
     """
     others = processes_of_lightning()
     deadline = time.monotonic() + patience

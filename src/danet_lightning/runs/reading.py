@@ -45,7 +45,7 @@ class Run:
 
     Attributes:
         path: The folder.
-        status: finished (it has results), running (a process is at work there), failed (the end
+        status: Finished (it has results), running (a process is at work there), failed (the end
             of the sweep or this module knows why), stopped (it was killed or interrupted), or
             damaged (a file of it cannot be read).
         reason: Why it failed or is damaged; else empty.

@@ -22,11 +22,11 @@ def resolved(weights: Any, data: SegmentationDataModule) -> Any:
     """Replace `loss.class_weights=auto` by numbers, and check that a list fits the data set.
 
     Args:
-        weights: the list, `auto` or None.
-        data: whose training split is counted for `auto`, as `check` counts it: all its labels.
+        weights: The list, `auto` or None.
+        data: Whose training split is counted for `auto`, as `check` counts it: all its labels.
 
     Raises:
-        RequestError: there are more weights than classes, or fewer; a label cannot be read.
+        RequestError: There are more weights than classes, or fewer; a label cannot be read.
     """
     classes = data.dataset.classes
     if weights == "auto":

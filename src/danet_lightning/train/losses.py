@@ -36,12 +36,12 @@ class SummedCrossEntropy(nn.Module):
     asked for keeps to that: it is decided for each image by itself.
 
     Args:
-        aux_weight: factor of the auxiliary output, when the network has one (MMSegmentation: 0.4).
-        class_weights: one for each class, of which only the ratios matter. On the command line
+        aux_weight: Factor of the auxiliary output, when the network has one (MMSegmentation: 0.4).
+        class_weights: One for each class, of which only the ratios matter. On the command line
             `auto` stands for those of `class_weights.from_shares` on the training split.
-        ohem: learn from hard pixels alone, see `hard_pixels`; the mean is still one over all
+        ohem: Learn from hard pixels alone, see `hard_pixels`; the mean is still one over all
             labelled pixels, as in MMSegmentation, where the others count with 0.
-        dice: factor of a Dice loss that is added to each cross-entropy; an image counts in it as
+        dice: Factor of a Dice loss that is added to each cross-entropy; an image counts in it as
             much as its labelled pixels. See `dice_losses`.
 
     Raises:

@@ -31,10 +31,10 @@ def find(ckpt_path: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | 
 
     Args:
         ckpt_path: "auto" goes on with what the run folder holds, if anything; None starts anew.
-        run_dir: of the run.
+        run_dir: Of the run.
 
     Raises:
-        RequestError: the checkpoint cannot be resumed, or a new run would overwrite an old one.
+        RequestError: The checkpoint cannot be resumed, or a new run would overwrite an old one.
     """
     checkpoints = sorted(run_dir.glob("*.ckpt"), key=lambda path: -path.stat().st_mtime)
     if ckpt_path is None:
@@ -85,12 +85,12 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Pa
     """Compare what a checkpoint says of its training with the one that is asked for.
 
     Args:
-        then: the facts in the checkpoint, see `checkpoints.metadata`.
-        now: those of this run.
-        path: of the checkpoint.
+        then: The facts in the checkpoint, see `checkpoints.metadata`.
+        now: Those of this run.
+        path: Of the checkpoint.
 
     Raises:
-        RequestError: they differ in something that makes the numbers; with each key and value.
+        RequestError: They differ in something that makes the numbers; with each key and value.
     """
     before, after = ({"classes": facts["classes"]} | flat(facts["config"]) for facts in (then, now))
     if after.get("init_from") is None:  # the weights are in the checkpoint
@@ -130,12 +130,12 @@ def refuse_other_data(then: Mapping[str, Tensor], datamodule: Any, path: Path) -
     """Compare the images and labels of a checkpoint's training with those there are.
 
     Args:
-        then: the digests of each split, see `data.digest`.
-        datamodule: of this run.
-        path: of the checkpoint.
+        then: The digests of each split, see `data.digest`.
+        datamodule: Of this run.
+        path: Of the checkpoint.
 
     Raises:
-        RequestError: they are others; with their number and the first of them.
+        RequestError: They are others; with their number and the first of them.
     """
     for split, old in then.items():
         new = datamodule.digests(split)
@@ -157,7 +157,7 @@ def refuse_without_best(content: Mapping[str, Any], path: Path, run_dir: Path) -
     """Refuse to train to an end whose result is lost already.
 
     Raises:
-        RequestError: the best checkpoint so far, in the same folder, cannot be read.
+        RequestError: The best checkpoint so far, in the same folder, cannot be read.
     """
     if path.resolve().parent != run_dir.resolve():
         return  # its best starts afresh
@@ -180,7 +180,7 @@ def refuse_shorter(content: Mapping[str, Any], trainer: Mapping[str, Any], path:
     """Refuse fewer epochs or steps than were done: Lightning would fail.
 
     Raises:
-        RequestError: with both numbers.
+        RequestError: With both numbers.
     """
     progress = content["loops"]["fit_loop"]["epoch_progress"]["current"]
     done = {"max_epochs": progress["completed"], "max_steps": content["global_step"]}

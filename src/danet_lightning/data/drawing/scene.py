@@ -55,18 +55,18 @@ def draw_scene(seed: int, split: str, index: int, height: int, width: int) -> tu
     """Draw one scene; its content does not depend on the size it is drawn at.
 
     Args:
-        seed: which world, 0 or more.
+        seed: Which world, 0 or more.
         split: "train", "val" or "test"; each is a stream of its own.
-        index: which scene of the split, 0 or more.
-        height: rows in pixels.
-        width: columns in pixels.
+        index: Which scene of the split, 0 or more.
+        height: Rows in pixels.
+        width: Columns in pixels.
 
     Returns:
         Image (height, width, 3) in RGB and labels (height, width): train ids, and 255 where a pixel
         holds more than one thing or one without a class.
 
     Raises:
-        ValueError: if a size is below 32, seed or index is negative, or the split is unknown.
+        ValueError: If a size is below 32, seed or index is negative, or the split is unknown.
     """
     _check(seed, split, index, height, width)
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])

@@ -96,11 +96,11 @@ def facade(rng: np.random.Generator, rows: int, columns: int, cell: int, lit: fl
     """Panels with windows: (rows * cell, columns * cell, 3).
 
     Args:
-        rng: draws the colors and the shape of the windows.
-        rows: storeys, or rows of windows.
-        columns: windows in a row.
-        cell: pixels from one window to the next.
-        lit: the part of the windows that is lit from inside.
+        rng: Draws the colors and the shape of the windows.
+        rows: Storeys, or rows of windows.
+        columns: Windows in a row.
+        cell: Pixels from one window to the next.
+        lit: The part of the windows that is lit from inside.
     """
     grid = (rows, 1, columns, 1, 1)  # storey, pixel row, window, pixel column, channel
     glass = np.array([0.8, 0.95, 1.0]) * rng.uniform(25, 150) * rng.uniform(0.75, 1.25, grid)

@@ -22,7 +22,7 @@ def digests(source: Source) -> Tensor:
     them, and not its size, is not noticed. A source that reads no files is told by its ids.
 
     Args:
-        source: the images and labels.
+        source: The images and labels.
 
     Returns:
         (N, 2) int64, 128 bits for each of the N images.

@@ -36,7 +36,7 @@ class TrainingLoader(SegmentationLoader):
     Its sampler is an EpochSampler, and its batch size divides this process's share of a step.
 
     Attributes:
-        waited: seconds that batches were waited for, so far.
+        waited: Seconds that batches were waited for, so far.
     """
 
     sampler: EpochSampler
