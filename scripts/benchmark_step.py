@@ -45,7 +45,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--backbone", nargs="+", choices=ON_CUDA["backbone"], help=usual["backbone"])
     add("--size", nargs="+", type=image_size, metavar="HxW", help=f"crops {usual['size']}")
     add("--batch", nargs="+", type=positive, help=f"crops at once {usual['batch']}")
-    add("--kind", nargs="+", choices=KINDS, help="(default: all; on a CPU, float32)")
+    kinds = "(default: all; on a CPU textbook float32, of memory float32 bf16)"
+    add("--kind", nargs="+", choices=KINDS, help=kinds)
     add("--device", choices=("cpu", "cuda"), default=device, help=given)
     add("--repeats", type=positive, default=10, help=f"after those that warm up {given}")
     add("--output", type=Path, default=Path("benchmark_step.json"), help=f"figures as JSON {given}")

@@ -419,8 +419,8 @@ def test_the_command_ends_with_1_after_a_skipped_image(
     assert ended.value.code == 1
     said = capsys.readouterr()
     assert "1 of 2 images segmented" in said.out
-    assert "1 were turned upright by their EXIF orientation" in said.out
-    assert "1 other files passed over: 1 .xml" in said.out
+    assert "1 turned upright by their EXIF orientation" in said.out
+    assert "passed over: 1 .xml" in said.out
     assert "1 skipped:" in said.err
     (tmp_path / "out" / "classes.json").write_text('{"tool": "COCO"}')  # of prepare, with its masks
     with pytest.raises(RequestError, match=r"classes\.json exists, and is no earlier prediction"):

@@ -71,11 +71,11 @@ def _report(parts: Sequence[Outcome], work: Work, output: str, max_side: int | N
     if turned and work.is_dataset:
         print(f"{turned} have an EXIF orientation, which is not applied: labels are not turned")
     elif turned:
-        print(f"{turned} were turned upright by their EXIF orientation, as viewers show them")
+        print(f"{turned} turned upright by their EXIF orientation, as viewers show them")
     reduced = sum(part.reduced for part in parts)
     if reduced:
-        print(f"{reduced} were reduced for the network: max_side={max_side}")
+        print(f"{reduced} reduced for the network: max_side={max_side}")
     if work.others:
-        print(f"{sum(work.others.values())} other files passed over: {counted(work.others)}")
+        print(f"passed over: {counted(work.others)}")
     if skipped:
         print(f"{len(skipped)} skipped:", *skipped, sep="\n  ", file=sys.stderr)

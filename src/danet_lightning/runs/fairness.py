@@ -40,9 +40,10 @@ def warnings(groups: Sequence[Group]) -> list[str]:
         sentences.append(
             "Some runs had changes that were not committed, so their code is not known."
         )
-    partial = [str(run.path) for run in runs if run.results.get("partial")]
+    partial = [run.path.absolute().name for run in runs if run.results.get("partial")]
     if partial:
-        sentences.append(f"Only a part of the split was evaluated: {', '.join(partial[:4])}")
+        who = "all runs" if len(partial) == len(runs) else _some(partial)
+        sentences.append(f"Only a part of the split was evaluated: {who}")
     for group in groups:
         seeds = [run.seed for run in group.scored if run.seed is not None]
         twice = sorted({str(seed) for seed in seeds if seeds.count(seed) > 1})
