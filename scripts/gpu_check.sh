@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that is worth checking on a GPU, in a quarter of an hour: scripts/gpu_check.sh [folder]
 #
-# It needs no network. Installed have to be: torch 2.8 or later with CUDA, torchvision, lightning 2.6,
+# It needs no network. Installed have to be: torch 2.9 or later with CUDA, torchvision, lightning 2.6,
 # pydantic; for the tests and the training also hydra-core, omegaconf, torchmetrics, albumentations,
 # opencv-python-headless, wandb, matplotlib, scipy, tqdm, pytest and pytest-xdist; for what is
 # compiled, a C compiler. `make setup` has all of the packages.

@@ -37,6 +37,23 @@ def ablation(tmp_path: Path, seed: int) -> tuple[Path, dict[str, list[float]]]:
     return tmp_path / "sweep", drawn
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model___target_": ["danet_lightning.models.DANet", "mine.net.DANet"]},
+        {"optimizer__lr": [None, "null"]},
+        {"optimizer__lr": [1, "1"]},
+        {"dataset__classes": [["a b"], ["ab"]]},
+    ],
+)
+def test_values_that_differ_are_never_one_group(values: Any, tmp_path: Path) -> None:
+    ((key, both),) = values.items()
+    for number, value in enumerate(both):
+        write_run(tmp_path / str(number), 0.5 + number / 10, seed=number, **{key: value})
+    groups = groups_of(tmp_path)
+    assert len({group.name for group in groups}) == len(groups) == 2
+
+
 def test_means_and_paired_differences_are_numpys(ablation: Any) -> None:
     folder, drawn = ablation
     groups = groups_of(folder)

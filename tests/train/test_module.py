@@ -169,19 +169,31 @@ def test_loss_is_logged_per_output_and_gamma_by_branch(tmp_path):
     assert int(validation["step"]) == len(training) - 1
 
 
-def settings() -> tuple[bool, ...]:
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    return (cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32)
+FLOAT32 = [
+    *(torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn),
+    *(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv),
+]
 
 
-@pytest.fixture
-def chosen() -> Iterator[tuple[bool, ...]]:
-    """The settings of a training that would be as fast as can be."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = settings()
-    cudnn.allow_tf32 = cudnn.benchmark = matmul.allow_tf32 = True
+def settings() -> tuple[str | bool, ...]:
+    return (*(part.fp32_precision for part in FLOAT32), torch.backends.cudnn.benchmark)
+
+
+@pytest.fixture(params=["medium", "tf32", "ieee"])
+def chosen(request: pytest.FixtureRequest) -> Iterator[tuple[str | bool, ...]]:
+    """The settings of a training, by the older names and by the newer ones."""
+    before, torch.backends.cudnn.benchmark = settings(), True
+    if request.param == "medium":
+        torch.set_float32_matmul_precision("medium")
+    else:
+        torch.backends.cudnn.conv.fp32_precision = request.param
     yield settings()
-    cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32 = before
+    if request.param == "medium":
+        assert torch.get_float32_matmul_precision() == "medium"
+        torch.set_float32_matmul_precision("highest")
+    for part, precision in zip(FLOAT32, before, strict=False):
+        part.fp32_precision = precision
+    torch.backends.cudnn.benchmark = bool(before[-1])
 
 
 class Looking(TinyNet):
@@ -190,7 +202,7 @@ class Looking(TinyNet):
     def __init__(self, fails: bool = False) -> None:
         super().__init__()
         self.fails = fails
-        self.seen: dict[bool, set[tuple[bool, ...]]] = {True: set(), False: set()}
+        self.seen: dict[bool, set[tuple[str | bool, ...]]] = {True: set(), False: set()}
 
     def predict_logits(self, images: Any) -> Any:
         self.seen[self.training].add((*settings(), torch.is_autocast_enabled("cpu")))
@@ -199,17 +211,19 @@ class Looking(TinyNet):
         return super().predict_logits(images)
 
 
-def test_validation_is_in_true_float32_and_training_is_not(chosen: tuple[bool, ...]) -> None:
+def test_validation_is_in_true_float32_and_training_is_not(chosen: tuple[str | bool, ...]) -> None:
     module = segmentation_module()
     module.net = Looking()
     trainer, _ = fit(module, epochs=2, precision="bf16-mixed", benchmark=True)
-    assert module.net.seen == {True: {(*chosen, True)}, False: {(False, False, False, False)}}
+    assert module.net.seen == {True: {(*chosen, True)}, False: {(*["ieee"] * 5, False, False)}}
     assert settings() == chosen
     trainer.validate(module, DataLoader(list(samples(2)), batch_size=1), verbose=False)
     assert settings() == chosen
 
 
-def test_what_was_set_is_set_again_after_a_validation_that_fails(chosen: tuple[bool, ...]) -> None:
+def test_what_was_set_is_set_again_after_a_validation_that_fails(
+    chosen: tuple[str | bool, ...],
+) -> None:
     module = segmentation_module()
     module.net = Looking(fails=True)
     with pytest.raises(RuntimeError, match="a bug"):

@@ -123,21 +123,21 @@ def true_float32(device: torch.device) -> Iterator[None]:
     """Compute float32 as such, and set again what was set.
 
     Neither in autocast's precision, nor in TF32, whose 10 bits CUDA takes for convolutions by
-    default. Nor is cuDNN's fastest algorithm searched: images have sizes of their own, and each
-    search would be for one of them.
+    default, nor in what `torch.set_float32_matmul_precision` has chosen, for CPUs as well. Nor is
+    cuDNN's fastest algorithm searched: images have sizes of their own, and each search would be
+    for one of them.
     """
-    cudnn = torch.backends.cudnn
-    settings: tuple[tuple[Any, str], ...] = (
-        (cudnn, "allow_tf32"),
-        (cudnn, "benchmark"),
-        (torch.backends.cuda.matmul, "allow_tf32"),
-    )
-    before = [getattr(part, name) for part, name in settings]
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    # the older names, like allow_tf32, fail where these have been set, and set too little again
+    parts = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
+    precisions, benchmark = [part.fp32_precision for part in parts], cudnn.benchmark
     try:
-        for part, name in settings:
-            setattr(part, name, False)
+        for part in parts:
+            part.fp32_precision = "ieee"
+        cudnn.benchmark = False
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        for (part, name), value in zip(settings, before, strict=True):
-            setattr(part, name, value)
+        for part, precision in zip(parts, precisions, strict=True):
+            part.fp32_precision = precision
+        cudnn.benchmark = benchmark

@@ -20,22 +20,22 @@ from danet_lightning.errors import RequestError
 from danet_lightning.models.segmenter import Segmenter, normalize
 
 DYNAMIC = {0: "batch", 1: "height", 2: "width"}
-LEAST = {"torch": "2.9", "onnxscript": "0.7"}  # as the extra `export` says
+LEAST_ONNXSCRIPT = "0.7"  # as the extra `export` says
 EXAMPLE = (2, 64, 96, 3)  # what is traced: of no size that is anybody's
 
 
 def require_exporter() -> None:
-    """Refuse versions that crash while they export, or that write no opset but 18.
+    """Refuse an onnxscript that writes no opset but 18.
 
     Raises:
-        RequestError: PyTorch or onnxscript is too old.
+        RequestError: It is too old.
     """
-    for package, least in LEAST.items():
-        if TorchVersion(found := version(package)) < least:
-            raise RequestError(
-                f"format=onnx: {package} {least} or newer is needed, and {found} is installed: "
-                "pip install -U 'danet-lightning[export]'. Or ship the network with format=hub."
-            )
+    if TorchVersion(found := version("onnxscript")) < LEAST_ONNXSCRIPT:
+        raise RequestError(
+            f"format=onnx: onnxscript {LEAST_ONNXSCRIPT} or newer is needed, and {found} is "
+            "installed: pip install -U 'danet-lightning[export]'. Or ship the network with "
+            "format=hub."
+        )
 
 
 class ImageGraph(nn.Module):

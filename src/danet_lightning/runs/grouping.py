@@ -1,6 +1,7 @@
 """Put runs that differ in nothing but their seed together, and compare such groups."""
 
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from danet_lightning.runs.reading import Run
 ASIDE = ("seed", "run_dir", "sweep_dir", "dirpath")
 ASIDE_BELOW = ("logger", "callbacks.progress", "callbacks.pictures", "callbacks.last", "hydra")
 ABSENT = "—"
+QUOTED = re.compile(r'[-\d\["{]|(null|true|false|NaN|Infinity)$')  # texts like other values
 
 
 class Spread(NamedTuple):
@@ -199,13 +201,11 @@ def _require_known(ignored: Sequence[str], runs: Sequence[Run]) -> None:
 
 
 def shown(config: Mapping[str, Any], key: str) -> str:
-    """Write a value of a configuration as one types it, and of a class its name alone."""
-    if key not in config:
-        return ABSENT
-    value = config[key]
-    if isinstance(value, str):
-        return value.rpartition(".")[2] if key.endswith("_target_") else value
-    return json.dumps(value, ensure_ascii=False, default=str).replace(" ", "")
+    """Write a value of a configuration as one types it; of two values never the same."""
+    value = config.get(key, ABSENT)
+    if isinstance(value, str) and not QUOTED.match(value):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
 
 
 def _naming(columns: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[str]:
