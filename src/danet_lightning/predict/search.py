@@ -82,7 +82,7 @@ def find_images(request: str) -> Selection:
     unread += [Path(folder).relative_to(root) for folder in closed]
     labels = masks(root, images)
     if labels:
-        others["masks"] += len(labels)
+        others[f"masks, such as {min(labels)}"] += len(labels)
         images = [name for name in images if name not in labels]
     if not images and not unread:
         raise RequestError(f"input={request}: {_nothing_found(path, root, others)}")
