@@ -250,7 +250,7 @@ def test_masks_and_predictions_of_photos_are_not_segmented_again(tmp_path: Path)
     for output in ("one", "two"):
         jobs, others = plan(str(tmp_path), str(tmp_path / output))
         assert {job.image.name for job in jobs} == expected
-        assert others["masks"] == 5
+        assert others["masks, such as a b.png"] == 5
         assert predict_images(strongest(), jobs, CPU) == ([], 0, 0)
     jobs, others = plan(f"{tmp_path}/**/*.png", str(tmp_path / "three"))
     assert others["earlier predictions"] == 2 * 2 * 6
