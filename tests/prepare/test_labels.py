@@ -272,7 +272,7 @@ BROKEN = {
         "labels of COCO and Labelme there",
     ),
     "another size": (
-        {"a.json": {"shapes": [], "imagePath": "a.jpg", "imageWidth": 9, "imageHeight": 8}},
+        {"a.json": coco() | {"images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 8}]}},
         r"has 12 x 8 pixels, and its labels in .*a\.json were made on 9 x 8",
     ),
     "runs of another size": (
@@ -295,11 +295,15 @@ BROKEN = {
     ),
     "one name of two classes": (
         {"data.yaml": "names: [x, x]", "a.txt": ""},
-        r"labels=.*: 3 classes.* x occurs 2 times.*\. Rename",
+        r"labels=.*: 3 classes.* x occurs 2 times.*\. Add, rename",
     ),
     "more classes than ids": (
         {"data.yaml": {"names": [f"c{number}" for number in range(300)]}, "a.txt": ""},
-        r"labels=.*: 301 classes.* must be 2 to 254 names.*\. Rename",
+        r"labels=.*: 301 classes.* must be 2 to 254 names.*\. Add, rename",
+    ),
+    "a class that is a key": (
+        {"data.yaml": 'names: ["${x}"]', "a.txt": ""},
+        r"labels=.*: \$\{x\}: \$\{ stands for .*\. Add, rename",
     ),
     "outside": ({"a.json": coco(images=("../../a.png",))}, "none of its 1 annotated images"),
     "compressed": (
@@ -368,7 +372,7 @@ def test_a_name_of_two_images_is_told_as_it_is(tmp_path: Path, content: dict[str
 def test_names_of_any_kind_reach_the_next_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["null", "no", "1", "True", "${x}", 'a"b\\', "bad\x1b[31m\nnext"]
+    names = ["null", "no", "1", "True", 'a"b\\', "bad\x1b[31m\nnext"]
     for name in ("a", "b"):
         photo(tmp_path / f"{name}.jpg")
         write(tmp_path / f"{name}.txt", "0 0 0 1 0 1 1\n")

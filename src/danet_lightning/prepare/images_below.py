@@ -57,8 +57,8 @@ class ImagesBelow:
         """
         if len(found) > 1:
             raise RequestError(
-                f"{printable(named)} may be {_listed(sorted(found))}: give a label file that names their "
-                "folders, or prepare each folder by itself."
+                f"{printable(named)} may be {_listed(sorted(found))}: give a label file that names "
+                "their folders, or prepare each folder by itself."
             )
         return self.root / found[0] if found else None
 

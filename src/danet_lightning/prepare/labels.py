@@ -129,12 +129,14 @@ def _with_background(export: Export, background: str | None) -> list[str]:
 
 def _require_trainable(source: Path, classes: Sequence[str]) -> None:
     """Refuse classes that `dataset=folder` would: more than ids, or two of one name."""
-    reason = problem(Names, [*map(printable, classes)])
+    names = [*map(printable, classes)]
+    keys = [f"{name}: ${{ stands for the value of a key" for name in names if "${" in name]
+    reason = problem(Names, names) or ", ".join(keys)
     if reason:
         raise RequestError(
             f"labels={source}: {len(classes)} classes, the background among them if it is one, "
-            f"that cannot be trained on: {reason}. Rename, merge or drop classes in the annotation "
-            "tool, and export again."
+            f"that cannot be trained on: {reason}. Add, rename, merge or drop classes in the "
+            "annotation tool, and export again."
         )
 
 
@@ -235,7 +237,7 @@ def _is_inside(folder: str, pattern: str) -> bool:
 
 
 def _quoted(name: str) -> str:
-    """Return a class as Hydra reads it in a list: as text, which refers to no key."""
+    """Return a name as Hydra reads it in a list: as text."""
     if re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in WORDS:
         return name
-    return quoted(name.replace("${", "\\${"), Quote.double)
+    return quoted(name, Quote.double)
