@@ -373,7 +373,7 @@ def test_names_of_any_kind_reach_the_next_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["null", "no", "1", "True", 'a"b\\', "bad\x1b[31m\nnext"]
-    for name in ("a", "b"):
+    for name in ("train/a", "val/b"):
         photo(tmp_path / f"{name}.jpg")
         write(tmp_path / f"{name}.txt", "0 0 0 1 0 1 1\n")
     write(tmp_path / "data.yaml", {"names": names})
