@@ -208,6 +208,9 @@ def test_cvats_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     write(export / "labelmap.txt", "background:0,0,0::\nroad:128,64,128::\n")
     with pytest.raises(RequestError, match=r"a\.png holds the color \[7, 0, 255\]"):
         convert(str(export), str(tmp_path / "photos"), "background")
+    Image.new("RGB", (5, 4)).save(export / "SegmentationClass" / "a.png")
+    with pytest.raises(RequestError, match=r"12 x 8 .*SegmentationClass.a\.png were made on 5 x 4"):
+        convert(str(export), str(tmp_path / "photos"), "background")
 
 
 def test_the_image_of_a_mask_is_no_mask_and_the_only_one(tmp_path: Path) -> None:
@@ -269,8 +272,38 @@ BROKEN = {
         "labels of COCO and Labelme there",
     ),
     "another size": (
-        {"a.json": {"shapes": [], "imagePath": "a.jpg", "imageWidth": 9, "imageHeight": 8}},
-        "has 12 x 8 pixels, and its labels were made on 9 x 8",
+        {"a.json": coco() | {"images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 8}]}},
+        r"has 12 x 8 pixels, and its labels in .*a\.json were made on 9 x 8",
+    ),
+    "runs of another size": (
+        {"a.json": coco({"category_id": 3, "segmentation": {"counts": [9, 11], "size": [4, 5]}})},
+        r"has 12 x 8 pixels, and its labels in .*a\.json were made on 5 x 4",
+    ),
+    "two files of COCO": (
+        {"a.json": coco(), "b.json": coco()},
+        r"a\.jpg is labelled twice, in .*a\.json and in .*b\.json\. Merge",
+    ),
+    "two files of Labelme": (
+        {
+            f"{name}.json": {
+                "shapes": [{"label": name, "points": [[0, 0], [1, 0], [1, 1]]}],
+                "imagePath": "a.jpg",
+            }
+            for name in ("cat", "dog")
+        },
+        r"a\.jpg is labelled twice, in .*cat\.json and in .*dog\.json\. Merge",
+    ),
+    "one name of two classes": (
+        {"data.yaml": "names: [x, x]", "a.txt": ""},
+        r"labels=.*: 3 classes.* x occurs 2 times.*\. Add, rename",
+    ),
+    "more classes than ids": (
+        {"data.yaml": {"names": [f"c{number}" for number in range(300)]}, "a.txt": ""},
+        r"labels=.*: 301 classes.* must be 2 to 254 names.*\. Add, rename",
+    ),
+    "a class that is a key": (
+        {"data.yaml": 'names: ["${x}"]', "a.txt": ""},
+        r"labels=.*: \$\{x\}: \$\{ stands for .*\. Add, rename",
     ),
     "outside": ({"a.json": coco(images=("../../a.png",))}, "none of its 1 annotated images"),
     "compressed": (
@@ -310,7 +343,47 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
         write(tmp_path / "in" / file, content)
     with pytest.raises(RequestError, match=message):
         convert(str(tmp_path / "in"), None, "background")
-    assert not list(tmp_path.rglob("a.png.part"))
+    assert not list(tmp_path.rglob("masks/*.png"))
+
+
+def test_two_images_or_labels_never_share_a_mask(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.jpg")
+    write(tmp_path / "data.yaml", "names: [cat]")
+    for folder in ("images", "labels"):
+        write(tmp_path / folder / "a.txt", "0 0 0 1 0 1 1\n")
+    with pytest.raises(RequestError, match=r"twice, in .*labels.a\.txt and in .*images.a\.txt"):
+        convert(str(tmp_path), None, "background")
+    (tmp_path / "images" / "a.txt").unlink()
+    photo(tmp_path / "images" / "a.png")
+    with pytest.raises(RequestError, match=r"a\.jpg and .*a\.png would share a mask.* Rename one"):
+        convert(str(tmp_path), None, "background")
+    assert not (tmp_path / "masks").exists()
+
+
+@pytest.mark.parametrize("content", [coco(), {"shapes": [], "imagePath": "a.jpg"}])
+def test_a_name_of_two_images_is_told_as_it_is(tmp_path: Path, content: dict[str, Any]) -> None:
+    photo(tmp_path / "x" / "a.jpg")
+    photo(tmp_path / "y" / "a.jpg")
+    write(tmp_path / "a.json", content)
+    with pytest.raises(RequestError, match=r"^a\.jpg may be x/a\.jpg or y/a\.jpg: give"):
+        convert(str(tmp_path), None, "background")
+
+
+def test_names_of_any_kind_reach_the_next_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["null", "no", "1", "True", 'a"b\\', "bad\x1b[31m\nnext"]
+    for name in ("train/a", "val/b"):
+        photo(tmp_path / f"{name}.jpg")
+        write(tmp_path / f"{name}.txt", "0 0 0 1 0 1 1\n")
+    write(tmp_path / "data.yaml", {"names": names})
+    convert(str(tmp_path), None, "background")
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    done = danet("check", *read_next(printed), "run_dir=check", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "check" / "check.json").read_text())
+    assert report["classes"] == ["background", *names[:-1], "bad\ufffd[31m\ufffdnext"]
 
 
 def test_masks_of_another_origin_are_kept(tmp_path: Path) -> None:

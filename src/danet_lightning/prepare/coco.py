@@ -11,12 +11,12 @@ from danet_lightning.prepare.shapes import (
     Export,
     Shape,
     corners,
-    explained,
     largest_first,
+    reading,
     run_lengths,
 )
 
-WRONG = (AttributeError, LookupError, TypeError, ValueError)  # where a file has another form
+WHAT = "COCO file of instances"
 
 
 def is_coco(content: Any) -> bool:
@@ -40,7 +40,7 @@ def read_coco(files: Mapping[Path, Any], images: ImagesBelow) -> Export:
     absent: list[str] = []
     others = 0
     for path, content in files.items():
-        try:
+        with reading(path, WHAT):
             names = _names(content)
             classes |= dict.fromkeys(names.values())
             areas: dict[Any, list[Any]] = {each["id"]: [] for each in content["images"]}
@@ -56,9 +56,7 @@ def read_coco(files: Mapping[Path, Any], images: ImagesBelow) -> Export:
                     continue
                 size = (int(each["width"]), int(each["height"]))
                 shapes = partial(_shapes, path, areas[each["id"]], names)
-                annotations.append(Annotation(image, shapes, size))
-        except WRONG as error:
-            raise explained(path, error, "COCO file of instances") from error
+                annotations.append(Annotation(image, path, shapes, size))
     return Export("COCO", list(classes), annotations, absent, others)
 
 
@@ -78,10 +76,8 @@ def _names(content: Any) -> dict[Any, str]:
 
 def _shapes(path: Path, areas: Sequence[Any], names: Mapping[Any, str]) -> list[Shape]:
     """Return the areas of one image, decoded."""
-    try:
+    with reading(path, WHAT):
         return largest_first([_shape(area, names) for area in areas])
-    except WRONG as error:
-        raise explained(path, error, "COCO file of instances") from error
 
 
 def _shape(annotation: Any, names: Mapping[Any, str]) -> Shape:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from danet_lightning.errors import RequestError
 from danet_lightning.prepare.images_below import ImagesBelow
-from danet_lightning.prepare.shapes import Annotation, Export, Shape, explained
+from danet_lightning.prepare.shapes import Annotation, Export, Shape, reading
 
 MASKS = "SegmentationClass"
 
@@ -41,18 +41,16 @@ def read_cvat(path: Path, images: ImagesBelow) -> Export:
             absent.append(mask.name)
         else:
             shapes = partial(_shapes, mask, colors)
-            annotations.append(Annotation(image, shapes, None, is_whole=True))
+            annotations.append(Annotation(image, mask, shapes, None, is_whole=True))
     return Export("CVAT", list(dict.fromkeys(colors.values())), annotations, absent)
 
 
 def _colors(path: Path) -> dict[int, str]:
     """Return the class of each color, as 0xRRGGBB: lines name:r,g,b:parts:actions."""
-    try:
+    with reading(path, "labelmap.txt of CVAT"):
         lines = path.read_text(encoding="utf-8").splitlines()
         fields = [line.split(":") for line in lines if line.strip() and not line.startswith("#")]
         return {_code(color): name for name, color, *_ in fields}
-    except (OSError, ValueError) as error:
-        raise explained(path, error, "labelmap.txt of CVAT") from error
 
 
 def _code(color: str) -> int:
@@ -61,11 +59,8 @@ def _code(color: str) -> int:
 
 
 def _shapes(path: Path, colors: dict[int, str]) -> list[Shape]:
-    try:
-        with Image.open(path) as picture:
-            rgb = np.asarray(picture.convert("RGB")).astype(np.int32)
-    except Exception as error:  # Pillow raises anything
-        raise explained(path, error, "mask") from error
+    with reading(path, "mask"), Image.open(path) as picture:
+        rgb = np.asarray(picture.convert("RGB")).astype(np.int32)
     codes = rgb @ np.array([1 << 16, 1 << 8, 1], np.int32)  # (H, W)
     present = np.unique(codes).tolist()
     for code in present:

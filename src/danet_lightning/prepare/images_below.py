@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from danet_lightning.data.files.images import SUFFIXES
 from danet_lightning.disk.names import composed, files_below
 from danet_lightning.errors import RequestError
+from danet_lightning.runs.overview import printable
 
 
 class ImagesBelow:
@@ -56,8 +57,8 @@ class ImagesBelow:
         """
         if len(found) > 1:
             raise RequestError(
-                f"{named} may be {_listed(sorted(found))}: give a label file that names their "
-                "folders, or prepare each folder by itself."
+                f"{printable(named)} may be {_listed(sorted(found))}: give a label file that names "
+                "their folders, or prepare each folder by itself."
             )
         return self.root / found[0] if found else None
 

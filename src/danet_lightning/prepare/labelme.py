@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image
 
 from danet_lightning.prepare.images_below import ImagesBelow
-from danet_lightning.prepare.shapes import Annotation, Export, Shape, corners, explained
+from danet_lightning.prepare.shapes import Annotation, Export, Shape, corners, reading
 
-IGNORED = "__ignore__"  # Labelme's name for pixels that are no class
 ARC = np.linspace(0, 2 * math.pi, 180, endpoint=False)  # the corners of a circle
 
 
@@ -38,7 +37,7 @@ def read_labelme(files: Mapping[Path, Any], images: ImagesBelow) -> Export:
     classes: set[str] = set()
     others = 0
     for path, content in files.items():
-        try:
+        with reading(path, "Labelme file"):
             shapes = [shape for each in content["shapes"] if (shape := _shape(each)) is not None]
             others += len(content["shapes"]) - len(shapes)
             image = images.find(content["imagePath"], path.parent)
@@ -48,10 +47,8 @@ def read_labelme(files: Mapping[Path, Any], images: ImagesBelow) -> Export:
             width, height = content.get("imageWidth"), content.get("imageHeight")
             size = (int(width), int(height)) if width and height else None
             classes |= {shape.name for shape in shapes}
-            annotations.append(Annotation(image, partial(list, shapes), size))
-        except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
-            raise explained(path, error, "Labelme file") from error
-    return Export("Labelme", sorted(classes - {IGNORED}), annotations, absent, others)
+            annotations.append(Annotation(image, path, partial(list, shapes), size))
+    return Export("Labelme", sorted(classes), annotations, absent, others)
 
 
 def _shape(content: Any) -> Shape | None:

@@ -6,30 +6,36 @@ W, H: width and height of an image in pixels.
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.override_parser.types import Quote
 from numpy.typing import NDArray
 from PIL import Image
 
+from danet_lightning.config.spelling import quoted
 from danet_lightning.data.base import IGNORE
 from danet_lightning.data.files.images import BACK, orientation
+from danet_lightning.data.folder import Names
 from danet_lightning.disk.names import expanded, files_below
 from danet_lightning.disk.progress import bar
 from danet_lightning.disk.writing import write_atomically
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, problem
 from danet_lightning.prepare.coco import is_coco, read_coco
 from danet_lightning.prepare.cvat import read_cvat
 from danet_lightning.prepare.images_below import ImagesBelow
-from danet_lightning.prepare.labelme import IGNORED, is_labelme, read_labelme
+from danet_lightning.prepare.labelme import is_labelme, read_labelme
 from danet_lightning.prepare.shapes import Annotation, Export, draw
 from danet_lightning.prepare.yolo import is_yolo, read_yolo
+from danet_lightning.runs.overview import printable
 
 MASKS = "masks"
 LIST = "classes.json"  # beside the masks; who wrote them
+IGNORED = "__ignore__"  # Labelme's name for pixels that are no class
+WORDS = ("null", "true", "false", "nan", "inf")  # which Hydra's grammar takes for no text
 SPLIT = re.compile(r"(^|/)(train|validation|valid|val|test)(?=[\d_/]|$)")
 KNOWN = "labelmap.txt (CVAT), *.json of Labelme or COCO, data.yaml with names (YOLO)"
 
@@ -44,7 +50,8 @@ def convert(labels: str, root: str | None, background: str | None) -> None:
 
     Raises:
         RequestError: The labels are of no format known, or damaged; images are missing, or of
-            another size; masks/ holds files of another origin.
+            another size; two label files or images would share a mask; `dataset=folder` would
+            refuse the classes; masks/ holds files of another origin.
     """
     source = expanded(labels)
     folder = expanded(root) if root else source if source.is_dir() else source.parent
@@ -59,10 +66,12 @@ def convert(labels: str, root: str | None, background: str | None) -> None:
             f"{folder.absolute()}. Give their folder with root=..."
         )
     classes = _with_background(export, background)
+    _require_trainable(source, classes)
+    _require_masks_of_their_own(export.annotations)
     target = folder / MASKS
     if target.is_dir() and any(target.iterdir()) and not (target / LIST).is_file():
         raise RequestError(f"{target} holds files of another origin. Move them elsewhere.")
-    text = json.dumps({"tool": export.tool, "classes": classes}, indent=1, ensure_ascii=False)
+    text = json.dumps({"tool": export.tool, "classes": classes}, indent=1)
     write_atomically(target / LIST, lambda file: file.write(f"{text}\n".encode()))
     for annotation in bar(export.annotations, desc="masks", unit="image"):
         picture = Image.fromarray(_mask(annotation, classes, background))
@@ -107,7 +116,7 @@ def _json(path: Path) -> Any:
 
 
 def _with_background(export: Export, background: str | None) -> list[str]:
-    classes = list(export.classes)
+    classes = [name for name in export.classes if name != IGNORED]
     if background is None or background in classes:
         return classes
     names = {"_background_", "background"} & {*classes}
@@ -116,6 +125,36 @@ def _with_background(export: Export, background: str | None) -> list[str]:
     if all(annotation.is_whole for annotation in export.annotations):
         return classes
     return [background, *classes]
+
+
+def _require_trainable(source: Path, classes: Sequence[str]) -> None:
+    """Refuse classes that `dataset=folder` would: more than ids, or two of one name."""
+    names = [*map(printable, classes)]
+    keys = [f"{name}: ${{ stands for the value of a key" for name in names if "${" in name]
+    reason = problem(Names, names) or ", ".join(keys)
+    if reason:
+        raise RequestError(
+            f"labels={source}: {len(classes)} classes, the background among them if it is one, "
+            f"that cannot be trained on: {reason}. Add, rename, merge or drop classes in the "
+            "annotation tool, and export again."
+        )
+
+
+def _require_masks_of_their_own(annotations: Iterable[Annotation]) -> None:
+    """Refuse annotations whose masks would be one file, which would lose the labels of one."""
+    known: dict[Path, Annotation] = {}
+    for each in annotations:
+        first = known.setdefault(each.image.with_suffix(""), each)
+        if first.image != each.image:
+            raise RequestError(
+                f"{first.image} and {each.image} would share a mask, as their names differ in the "
+                "ending alone. Rename one, in its labels too."
+            )
+        if first is not each:
+            raise RequestError(
+                f"{each.image} is labelled twice, in {first.source} and in {each.source}. Merge "
+                "the two in the annotation tool and export again, or remove one."
+            )
 
 
 def _mask(
@@ -128,16 +167,20 @@ def _mask(
     upright = stored[::-1] if turn >= 5 else stored
     is_stored = annotation.is_whole or annotation.size == stored != upright
     width, height = stored if is_stored else upright
-    if annotation.size not in (None, (width, height)):
-        raise RequestError(
-            f"{annotation.image} has {width} x {height} pixels, and its labels were made on "
-            f"{annotation.size[0]} x {annotation.size[1]}. Use the images that were labelled."
-        )
+    shapes = annotation.shapes()
+    whole = [each.bits for each in shapes if each.bits is not None and each.corner is None]
+    for size in (annotation.size, *(bits.shape[::-1] for bits in whole)):
+        if size not in (None, (width, height)):
+            raise RequestError(
+                f"{annotation.image} has {width} x {height} pixels, and its labels in "
+                f"{annotation.source} were made on {size[0]} x {size[1]}. Use the images that were "
+                "labelled."
+            )
     ids = {name: index for index, name in enumerate(classes)} | {IGNORED: IGNORE}
     rest = IGNORE if background is None else ids.get(background, IGNORE)
     mask = np.full((height, width), rest, np.uint8)
     scale = (float(width), float(height)) if annotation.in_shares else (1.0, 1.0)
-    for shape in annotation.shapes():
+    for shape in shapes:
         draw(mask, shape.scaled(scale), ids.get(shape.name, rest))
     if is_stored or turn == 1:
         return mask
@@ -148,11 +191,13 @@ def _report(export: Export, images: ImagesBelow, classes: Sequence[str]) -> None
     """Print what was written, what was left out, and the command that checks it."""
     folder, count = images.root, len(export.annotations)
     print(f"{export.tool}: {count} masks in {folder / MASKS}")
-    print(f"classes        {', '.join(f'{index} {name}' for index, name in enumerate(classes))}")
+    names = [*map(printable, classes)]
+    print(f"classes        {', '.join(f'{index} {name}' for index, name in enumerate(names))}")
     if export.others:
         print(f"left out       {export.others} points, lines or boxes, which are no areas")
     if export.absent:
-        print(f"not there      {len(export.absent)} annotated images, as {export.absent[0]}")
+        absent = printable(export.absent[0])
+        print(f"not there      {len(export.absent)} annotated images, as {absent}")
     labelled = {annotation.image for annotation in export.annotations}
     places = _pattern([image.parent.relative_to(folder).as_posix() for image in labelled])
     inside = [name for name in images.names if _is_inside(name.parent.as_posix(), places)]
@@ -162,7 +207,7 @@ def _report(export: Export, images: ImagesBelow, classes: Sequence[str]) -> None
     has_val = any(re.search(r"(^|/)val", str(name)) for name in images.names)
     options = [
         f"dataset.root={folder}",
-        f"dataset.classes=[{','.join(map(_quoted, classes))}]",
+        f"dataset.classes=[{','.join(map(_quoted, names))}]",
         f"dataset.images={places}",
         f"dataset.masks={MASKS if places == '.' else f'{MASKS}/{places}'}",
         *(["dataset.skip_unlabelled=true"] if without else []),
@@ -192,4 +237,7 @@ def _is_inside(folder: str, pattern: str) -> bool:
 
 
 def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z_][\w-]*", name) else json.dumps(name, ensure_ascii=False)
+    """Return a name as Hydra reads it in a list: as text."""
+    if re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in WORDS:
+        return name
+    return quoted(name, Quote.double)

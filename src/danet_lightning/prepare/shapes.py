@@ -4,7 +4,8 @@ H, W: height and width of an image in pixels. Points are (x, y) in pixels; the u
 reaches from 0 to 1, and belongs to an area that holds its middle.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,13 +27,13 @@ class Shape(NamedTuple):
         name: The class's.
         polygons: (N, 2) corners each; the area is what any of them holds.
         bits: (h, w), in place of polygons.
-        corner: (x, y) of the upper left one of the bits.
+        corner: (x, y) of the upper left one of the bits; None: they are of the whole image.
     """
 
     name: str
     polygons: Sequence[NDArray[np.float64]] = ()
     bits: Bits | None = None
-    corner: tuple[int, int] = (0, 0)
+    corner: tuple[int, int] | None = None
 
     @property
     def area(self) -> float:
@@ -51,6 +52,7 @@ class Annotation(NamedTuple):
 
     Attributes:
         image: Its file.
+        source: The file that labels it.
         shapes: Reads its areas; a later one covers those before.
         size: (W, H) of the image as the tool has seen it; None: not known.
         is_whole: Whether the shapes are a whole mask, one for each class, of the stored pixels.
@@ -58,6 +60,7 @@ class Annotation(NamedTuple):
     """
 
     image: Path
+    source: Path
     shapes: Callable[[], Sequence[Shape]]
     size: tuple[int, int] | None
     is_whole: bool = False
@@ -106,7 +109,7 @@ def draw(mask: NDArray[np.uint8], shape: Shape, value: int) -> None:
         ValueError: The bits of the area do not fit into the mask.
     """
     if shape.bits is not None:
-        x, y = shape.corner
+        x, y = shape.corner or (0, 0)
         height, width = shape.bits.shape
         region = mask[max(y, 0) : y + height, max(x, 0) : x + width]
         bits = shape.bits[max(-y, 0) :, max(-x, 0) :][: region.shape[0], : region.shape[1]]
@@ -137,10 +140,24 @@ def largest_first(shapes: Sequence[Shape]) -> list[Shape]:
     return sorted(shapes, key=lambda shape: -shape.area)
 
 
-def explained(path: Path, error: Exception, what: str) -> RequestError:
-    """Say that a file does not hold what its format says."""
-    detail = f"{type(error).__name__}: {str(error)[:200]}"
-    return RequestError(f"{path} is no {what} ({detail}). Export it again.")
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Say that a file does not hold what its format says, unless its reader has said more.
+
+    Args:
+        path: The file.
+        what: The format.
+
+    Raises:
+        RequestError: Reading failed.
+    """
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception as error:  # a file of another form makes the readers fail in any way
+        detail = f"{type(error).__name__}: {str(error)[:200]}"
+        raise RequestError(f"{path} is no {what} ({detail}). Export it again.") from error
 
 
 def _fill(mask: NDArray[np.uint8], polygon: NDArray[np.float64], value: int) -> None:

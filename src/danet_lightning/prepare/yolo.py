@@ -14,8 +14,8 @@ from danet_lightning.prepare.shapes import (
     Export,
     Shape,
     corners,
-    explained,
     largest_first,
+    reading,
 )
 
 
@@ -25,7 +25,7 @@ def is_yolo(path: Path) -> bool:
 
 
 def read_yolo(path: Path, images: ImagesBelow) -> Export:
-    """Read the segments of the images that have a text file: beside them, or in labels/.
+    """Read the text files of the images: beside them, or in labels/.
 
     Args:
         path: data.yaml.
@@ -38,18 +38,15 @@ def read_yolo(path: Path, images: ImagesBelow) -> Export:
     annotations: list[Annotation] = []
     boxes = 0
     for name in images.names:
-        label = next((each for each in _labels(images.root, name) if each.is_file()), None)
-        if label is None:
-            continue
-        try:
-            lines = [line.split() for line in label.read_text(encoding="utf-8").splitlines()]
-            areas = [words for words in lines if len(words) > 5]
-            boxes += sum(len(words) == 5 for words in lines)
-            shapes = [Shape(names[int(words[0])], [corners(words[1:])]) for words in areas]
-        except (LookupError, OSError, ValueError) as error:
-            raise explained(label, error, "file of YOLO's segments") from error
-        ordered = partial(largest_first, shapes)
-        annotations.append(Annotation(images.root / name, ordered, None, in_shares=True))
+        for label in filter(Path.is_file, _labels(images.root, name)):
+            with reading(label, "file of YOLO's segments"):
+                lines = [line.split() for line in label.read_text(encoding="utf-8").splitlines()]
+                areas = [words for words in lines if len(words) > 5]
+                boxes += sum(len(words) == 5 for words in lines)
+                shapes = [Shape(names[int(words[0])], [corners(words[1:])]) for words in areas]
+            ordered = partial(largest_first, shapes)
+            image = images.root / name
+            annotations.append(Annotation(image, label, ordered, None, in_shares=True))
     return Export("YOLO", list(names.values()), annotations, (), boxes)
 
 
@@ -78,4 +75,4 @@ def _labels(root: Path, name: PurePosixPath) -> Sequence[Path]:
     parts = list(text.parts)
     if "images" in parts[:-1]:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return [root.joinpath(*parts), root / text]
+    return [*dict.fromkeys([root.joinpath(*parts), root / text])]
