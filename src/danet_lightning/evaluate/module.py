@@ -127,7 +127,8 @@ def true_float32(device: torch.device) -> Iterator[None]:
     cuDNN's fastest algorithm searched: images have sizes of their own, and each search would be
     for one of them.
     """
-    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
     # the older names, like allow_tf32, fail where these have been set, and set too little again
     parts = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
     precisions, benchmark = [part.fp32_precision for part in parts], cudnn.benchmark

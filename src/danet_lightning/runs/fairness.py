@@ -42,8 +42,8 @@ def warnings(groups: Sequence[Group]) -> list[str]:
         )
     partial = [run.path.absolute().name for run in runs if run.results.get("partial")]
     if partial:
-        who = "all runs" if len(partial) == len(runs) else _some(partial)
-        sentences.append(f"Only a part of the split was evaluated: {who}")
+        names = "all runs" if len(partial) == len(runs) else _some(partial)
+        sentences.append(f"Only a part of the split was evaluated: {names}")
     for group in groups:
         seeds = [run.seed for run in group.scored if run.seed is not None]
         twice = sorted({str(seed) for seed in seeds if seeds.count(seed) > 1})
