@@ -13,6 +13,7 @@ from written_runs import PROTOCOL, write_run
 
 from danet_lightning.disk.claim import IN_USE, claimed
 from danet_lightning.errors import RequestError
+from danet_lightning.report.run import choose_baseline
 from danet_lightning.runs import fairness, grouping, overview, reading
 
 
@@ -52,6 +53,13 @@ def test_values_that_differ_are_never_one_group(values: Any, tmp_path: Path) -> 
         write_run(tmp_path / str(number), 0.5 + number / 10, seed=number, **{key: value})
     groups = groups_of(tmp_path)
     assert len({group.name for group in groups}) == len(groups) == 2
+
+
+def test_a_name_is_no_longer_than_it_takes(tmp_path: Path) -> None:
+    for number, (model, pam) in enumerate([("fcn", None), ("danet", True), ("danet", False)]):
+        write_run(tmp_path / str(number), 0.5, model___target_=model, model__pam=pam)
+    names = [group.name for group in groups_of(tmp_path)]
+    assert names == ["model=fcn", "model=danet model.pam=true", "model=danet model.pam=false"]
 
 
 def test_means_and_paired_differences_are_numpys(ablation: Any) -> None:
@@ -119,12 +127,12 @@ def test_groups_are_named_by_the_choices_that_made_them_differ(tmp_path: Path) -
     assert [group.name for group in groups_of(tmp_path)] == ["model=danet", "model=fcn"]
     write_run(tmp_path / "d", 0.5, choices={"model": "danet"}, model__cam=False)
     names = [group.name for group in groups_of(tmp_path)]
-    assert names == [f"model={each}" for each in ("danet model.cam=true", "fcn model.cam=false",
-                                                  "danet model.cam=false")]  # fmt: skip
+    assert names == [f"model={each}" for each in (
+        "danet model.cam=true", "fcn", "danet model.cam=false")]  # fmt: skip
     shutil.rmtree(tmp_path / "c" / ".hydra")  # where one is not known, keys tell them apart
     names = {" ".join(sorted(group.name.split())) for group in groups_of(tmp_path)}
     assert names == {f"model.cam={each}" for each in (
-        "true model.pam=true", "false model.pam=false", "false model.pam=true")}  # fmt: skip
+        "true", "false model.pam=false", "false model.pam=true")}  # fmt: skip
 
 
 def test_the_state_of_a_run(tmp_path: Path) -> None:
@@ -255,11 +263,11 @@ def test_what_should_not_be_compared_is_warned_of(
 def test_a_baseline_is_found_by_name_or_folder(ablation: Any) -> None:
     folder, _ = ablation
     groups = groups_of(folder)
-    assert grouping.choose_baseline(groups, None) is groups[0]
-    assert grouping.choose_baseline(groups, "model.cam=false model.pam=false") is groups[3]
-    assert grouping.choose_baseline(groups, str(folder / "4")) is groups[1]
+    assert choose_baseline(groups, None) is groups[0]
+    assert choose_baseline(groups, "model.cam=false model.pam=false") is groups[3]
+    assert choose_baseline(groups, str(folder / "4")) is groups[1]
     with pytest.raises(RequestError, match=r"baseline=model.pam=maybe: neither.*Groups: model"):
-        grouping.choose_baseline(groups, "model.pam=maybe")
+        choose_baseline(groups, "model.pam=maybe")
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,10 @@ def picture(figure: Figure) -> str:
 
 def scores(groups: Sequence[Group]) -> Figure:
     """Draw each run's mIoU as a dot and the mean of its group as a bar across them."""
+    names = [_short(group.name) for group in reversed(groups)]
+    lines = 1 + max(name.count("\n") for name in names)
     with rc_context(SVG):
-        figure, axes = _figure(9, 0.9 + 0.34 * len(groups))
+        figure, axes = _figure(9, 0.9 + (0.16 + 0.18 * lines) * len(groups))  # inches
         for place, group in enumerate(reversed(groups)):
             color = style(len(groups) - 1 - place)["color"]
             values = [run.miou or 0.0 for run in group.scored]
@@ -46,7 +48,7 @@ def scores(groups: Sequence[Group]) -> Figure:
                 axes.plot(
                     [interval.mean] * 2, [place - 0.3, place + 0.3], color=color, linewidth=2.5
                 )
-        axes.set_yticks(range(len(groups)), [_short(group.name) for group in reversed(groups)])
+        axes.set_yticks(range(len(groups)), names)
         axes.set_ylim(-0.6, len(groups) - 0.4)
         axes.set_xlabel("mIoU")
         axes.grid(axis="x", alpha=0.3)

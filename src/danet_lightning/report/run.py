@@ -1,12 +1,13 @@
 """Compare runs: read their folders, group them over seeds, write a page, a table and a text."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from danet_lightning.disk.names import expanded
 from danet_lightning.disk.writing import write_atomically
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, nearest
 from danet_lightning.predict.writing import choose_device
 from danet_lightning.report import page, tables, workspace
 from danet_lightning.report.predictions import gallery
@@ -31,7 +32,7 @@ def report(config: DictConfig, run_dir: Path) -> None:
         raise RequestError(
             f"runs: of none is the configuration known, so nothing compares. {reasons}"
         )
-    baseline = grouping.choose_baseline(groups, config.baseline)
+    baseline = choose_baseline(groups, config.baseline)
     output = expanded(config.output)
     others = [run for run in runs if not run.config]
     shown = page.shown_groups(groups, baseline)
@@ -59,3 +60,23 @@ def report(config: DictConfig, run_dir: Path) -> None:
     print(table([baseline, *(group for group in groups if group is not baseline)]))
     written = ", ".join([str(output / "report.html"), "report.csv", "report.md"])
     print(*map(printable, warnings), f"report  {written}", sep="\n")
+
+
+def choose_baseline(groups: Sequence[grouping.Group], wanted: str | None) -> grouping.Group:
+    """Find the group that others are compared with, by its name or a run folder; else the first.
+
+    Raises:
+        RequestError: No group is called so, and no run of one lies there.
+    """
+    if wanted is None:
+        return groups[0]
+    words = set(wanted.split())
+    for group in groups:
+        is_there = any(run.path.resolve() == Path(wanted).resolve() for run in group.runs)
+        if is_there or words == set(group.name.split()):
+            return group
+    names = [group.name for group in groups]
+    raise RequestError(
+        f"baseline={wanted}: neither a run folder among these nor the name of a group"
+        f"{nearest(wanted, names)} Groups: {'; '.join(names[:20])}"
+    )

@@ -5,7 +5,6 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from danet_lightning.errors import RequestError, nearest
@@ -15,7 +14,7 @@ from danet_lightning.runs.reading import Run
 ASIDE = ("seed", "run_dir", "sweep_dir", "dirpath")
 ASIDE_BELOW = ("logger", "callbacks.progress", "callbacks.pictures", "callbacks.last", "hydra")
 ABSENT = "—"
-QUOTED = re.compile(r'[-\d\["{]|(null|true|false|NaN|Infinity)$')  # texts like other values
+QUOTED = re.compile(r'-?(\d|Infinity$)|[\["{]|(null|true|false|NaN)$')  # texts like other values
 
 
 class Spread(NamedTuple):
@@ -147,11 +146,15 @@ def grouped(runs: Sequence[Run], ignored: Sequence[str] = ()) -> list[Group]:
     columns = dict(zip(keys, zip(*groups, strict=True), strict=False))
     columns |= _choices(list(groups.values()))
     naming = _naming(columns, typed)
+    told = [
+        [f"{key.removesuffix('._target_')}={columns[key][place]}" for key in naming]
+        for place in range(len(groups))
+    ]
     made = []
-    for place, (values, members) in enumerate(groups.items()):
-        told = [f"{key.removesuffix('._target_')}={columns[key][place]}" for key in naming]
-        changed = dict(zip(keys, values, strict=True))
-        made.append(Group(" ".join(told) or "all runs", changed, tuple(members)))
+    for words, (values, members) in zip(told, groups.items(), strict=True):
+        sizes = (n for n in range(len(words)) if sum(each[:n] == words[:n] for each in told) == 1)
+        name = " ".join(words[: next(sizes, len(words))]) or "all runs"  # no more than it takes
+        made.append(Group(name, dict(zip(keys, values, strict=True)), tuple(members)))
     return made
 
 
@@ -228,23 +231,3 @@ def _naming(columns: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[
         if told_apart([*chosen, key]) > max(told_apart(chosen), 1):
             chosen.append(key)
     return chosen
-
-
-def choose_baseline(groups: Sequence[Group], wanted: str | None) -> Group:
-    """Find the group that others are compared with, by its name or a run folder; else the first.
-
-    Raises:
-        RequestError: No group is called so, and no run of one lies there.
-    """
-    if wanted is None:
-        return groups[0]
-    words = set(wanted.split())
-    for group in groups:
-        is_there = any(run.path.resolve() == Path(wanted).resolve() for run in group.runs)
-        if is_there or words == set(group.name.split()):
-            return group
-    names = [group.name for group in groups]
-    raise RequestError(
-        f"baseline={wanted}: neither a run folder among these nor the name of a group"
-        f"{nearest(wanted, names)} Groups: {'; '.join(names[:20])}"
-    )
