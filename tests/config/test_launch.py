@@ -594,7 +594,7 @@ main()
 def test_help_and_cfg(tmp_path: Path) -> None:
     shown = run(*COMMANDS["danet"], "--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    for part in ("dataset: ade20k, camvid, ", "trainer: auto", "batch_size=8", "-m model.pam="):
+    for part in ("dataset: ade20k, camvid, ", "trainer: auto", "batch_size=6", "-m model.pam="):
         assert part in shown.stdout
     shown = run(*COMMANDS["python -m"], "--cfg", "job", "--resolve", "dataset=camvid", cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")

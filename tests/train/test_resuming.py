@@ -133,6 +133,10 @@ def test_moved_and_longer_run_keeps_its_best(undisturbed, tmp_path):
     rows = (tmp_path / "elsewhere" / "metrics.csv").read_text().splitlines()
     assert rows[:11] == (undisturbed / "metrics.csv").read_text().splitlines()
     assert len(rows) == 16  # 3 epochs of 4 steps and a validation
+    column = rows[0].split(",").index("lr/backbone")
+    rates = [float(value) for row in rows[11:] if (value := row.split(",")[column])]
+    expected = [1.2e-3 * (1 - step / 12) ** 0.9 for step in (8, 9, 10, 11)]
+    assert rates == pytest.approx(expected)  # as if it had been meant to be so long: none is 0
     column = rows[0].split(",").index("val/miou")
     best = max(float(value) for row in rows[1:] if (value := row.split(",")[column]))
     assert json.loads((tmp_path / "elsewhere" / "results.json").read_text())["miou"] == best

@@ -93,8 +93,8 @@ def mapped_modules(net: nn.Module) -> dict[str, Any]:
     if not modules:
         raise RequestError(
             f"ckpt_path: this {type(net).__name__} has no attention to look at: no module of it "
-            "has the method attention_map. Choose a checkpoint trained with model.pam=true or "
-            "model.cam=true; a module of yours joins by the protocol Mapped in models/maps.py."
+            "has the method attention_map. Choose a checkpoint of danet, ccnet or nonlocal with "
+            "its attention on; a module of yours joins by the protocol Mapped in models/maps.py."
         )
     return modules
 

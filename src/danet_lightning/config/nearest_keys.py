@@ -15,7 +15,7 @@ from danet_lightning.errors import argument_types, problem, unknown_key
 OTHER_NAMES = {  # of other tools, too far from ours to be found by their letters
     **{"gpus": "trainer.devices", "iterations": "trainer.max_steps", "iters": "trainer.max_steps"},
     **{"wandb": "logger", "checkpoint": "ckpt_path", "weights": "init_from", "resume": "ckpt_path"},
-    **{"output": "run_dir", "output_dir": "run_dir"},
+    **{"output": "run_dir"},
     **{"learning_rate": "optimizer.lr", "num_workers": "data.workers", "data_dir": "dataset.root"},
 }
 

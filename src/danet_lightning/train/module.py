@@ -99,6 +99,14 @@ class SegmentationModule(EvaluationModule):
         """Begin to measure the memory."""
         begin_peak(self.device)
 
+    def on_train_start(self) -> None:
+        """Take the learning rate of this training's length, if a shorter one had ended with 0."""
+        schedule: Any = self.lr_schedulers()
+        for group, rate, factor in zip(
+            schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = rate * factor(schedule.last_epoch)
+
     def on_train_epoch_start(self) -> None:
         """Begin to measure, here and after each validation."""
         self.meter.go_on()
