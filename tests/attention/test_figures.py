@@ -1,5 +1,6 @@
 import io
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,8 @@ def test_panels_in_the_order_of_the_paper(seen: Observation) -> None:
         "image", "map of point 1", "map of point 2", "channel 4", "channel 11", "prediction",
         "label",
     ]  # fmt: skip
-    assert figure.axes[-1].get_xlabel().startswith("maps: attention, in 1/N; channels: each from")
+    told = r"maps: attention, in 1/N, [\d.e+]+ and more in the last color; channels: each from"
+    assert re.match(told, figure.axes[-1].get_xlabel())
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert set(legend) <= {*CLASSES, "ignored"}
     assert "ignored" in legend

@@ -87,7 +87,7 @@ def _draw_scale(figure: "Figure", most: float | None, has_channels: bool) -> Non
     bar = figure.colorbar(
         colors, ax=figure.axes, location="bottom", shrink=0.5, aspect=40, pad=0.02
     )
-    told = ["maps: attention, in 1/N"] if most else []
+    told = [f"maps: attention, in 1/N, {most:.3g} and more in the last color"] if most else []
     if has_channels:
         told.append("channels: each from its least value to its largest")
     if not most:
