@@ -122,7 +122,10 @@ class SegmentationDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Return this process's share of the augmented training batches."""
         if self.augmentation is None:
-            raise RequestError("augmentation: training needs one, for the size of its samples.")
+            raise RequestError(
+                "data.augmentation=null: training needs one, for the size of its samples. Leave "
+                "it out, and choose the size by augmentation.crop_size."
+            )
         source = self.source("train")
         sampler = EpochSampler(len(source), self.batch_size, *self._rank_and_world(), self.seed)
         dataset = SegmentationDataset(source, self.augmentation.transform(), self.seed)
