@@ -17,12 +17,12 @@ from torch import Tensor
 
 from danet_lightning.attention.observation import TITLES, Branch, Observation, at_positions
 from danet_lightning.data.base import IGNORE, Pixels
+from danet_lightning.disk.names import printable
 from danet_lightning.models.maps import ChannelMap, PositionMap, pool
 from danet_lightning.pictures.color_vision import look_alike
 from danet_lightning.pictures.embedding import embedded
 from danet_lightning.pictures.legend import class_name
 from danet_lightning.pictures.masks import Palette, mask_panel
-from danet_lightning.runs.overview import printable
 
 COLORS = "inferno"  # from dark to bright for everybody, color-blind or not, and in grey print
 SHOWN_SIDE = 1280  # longer side of the pictures on the page, in pixels

@@ -97,3 +97,10 @@ def files_below(folder: Path, failed: Callable[[OSError], None]) -> Iterator[str
                 folders.append(path)
             else:
                 yield path
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal, a page or a picture would take for a command: control characters."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

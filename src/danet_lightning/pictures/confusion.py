@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from danet_lightning.runs.overview import printable
+from danet_lightning.disk.names import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

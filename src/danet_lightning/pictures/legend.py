@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from danet_lightning.data.base import IGNORE
-from danet_lightning.runs.overview import printable
+from danet_lightning.disk.names import printable
 
 TEXT_SIZE = 15
 INK = (40, 40, 40)

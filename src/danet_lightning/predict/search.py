@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from danet_lightning.data.files.images import SUFFIXES, looks
-from danet_lightning.disk.names import expanded, files_below, real_path, stored_path
+from danet_lightning.disk.names import expanded, files_below, printable, real_path, stored_path
 from danet_lightning.errors import RequestError
 from danet_lightning.predict.derived import is_prediction, masks
 
@@ -82,7 +82,7 @@ def find_images(request: str) -> Selection:
     unread += [Path(folder).relative_to(root) for folder in closed]
     labels = masks(root, images)
     if labels:
-        others[f"masks, such as {min(labels)}"] += len(labels)
+        others[f"masks, such as {printable(str(min(labels)))}"] += len(labels)
         images = [name for name in images if name not in labels]
     if not images and not unread:
         raise RequestError(f"input={request}: {_nothing_found(path, root, others)}")

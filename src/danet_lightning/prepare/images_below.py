@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from danet_lightning.data.files.images import SUFFIXES
-from danet_lightning.disk.names import composed, files_below
+from danet_lightning.disk.names import composed, files_below, printable
 from danet_lightning.errors import RequestError
-from danet_lightning.runs.overview import printable
 
 
 class ImagesBelow:

@@ -20,7 +20,7 @@ from danet_lightning.config.spelling import quoted
 from danet_lightning.data.base import IGNORE
 from danet_lightning.data.files.images import BACK, orientation
 from danet_lightning.data.folder import Names
-from danet_lightning.disk.names import expanded, files_below
+from danet_lightning.disk.names import expanded, files_below, printable
 from danet_lightning.disk.progress import bar
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.errors import RequestError, problem
@@ -30,7 +30,6 @@ from danet_lightning.prepare.images_below import ImagesBelow
 from danet_lightning.prepare.labelme import is_labelme, read_labelme
 from danet_lightning.prepare.shapes import Annotation, Export, draw
 from danet_lightning.prepare.yolo import is_yolo, read_yolo
-from danet_lightning.runs.overview import printable
 
 MASKS = "masks"
 LIST = "classes.json"  # beside the masks; who wrote them

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from danet_lightning.disk.names import printable
 from danet_lightning.pictures.confusion import confusion_figure, worst_confusions
 from danet_lightning.report import charts, tables
 from danet_lightning.report.predictions import Gallery
 from danet_lightning.runs.grouping import Group, difference
-from danet_lightning.runs.overview import listed, printable
+from danet_lightning.runs.overview import listed
 from danet_lightning.runs.reading import Run
 
 SHOWN = 12  # groups in the pictures: more lines or columns could not be told apart

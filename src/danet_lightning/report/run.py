@@ -5,14 +5,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from danet_lightning.disk.names import expanded
+from danet_lightning.disk.names import expanded, printable
 from danet_lightning.disk.writing import write_atomically
 from danet_lightning.errors import RequestError, nearest
 from danet_lightning.predict.writing import choose_device
 from danet_lightning.report import page, tables, workspace
 from danet_lightning.report.predictions import gallery
 from danet_lightning.runs import fairness, grouping, reading
-from danet_lightning.runs.overview import printable, table
+from danet_lightning.runs.overview import table
 
 
 def report(config: DictConfig, run_dir: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from danet_lightning.disk.names import printable
 from danet_lightning.runs.grouping import Group, difference
-from danet_lightning.runs.overview import count, number, plus_minus, printable, signed
+from danet_lightning.runs.overview import count, number, plus_minus, signed
 from danet_lightning.runs.reading import Run
 
 

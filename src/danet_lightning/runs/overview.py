@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from danet_lightning.disk.names import printable
 from danet_lightning.runs.grouping import Difference, Group, Spread, difference
 
 HEADER = ("group", "mIoU", "std", "best", "pixel accuracy", "against the baseline", "runs")
@@ -73,10 +74,3 @@ def listed(facts: Mapping[str, Any]) -> str:
     """Write facts in one line, `name value, name value`."""
     parts = ((key, json.dumps(value, separators=(",", ":"))) for key, value in facts.items())
     return ", ".join(f"{key} {value}" for key, value in parts)
-
-
-def printable(text: str) -> str:
-    """Replace what a terminal, a page or a picture would take for a command: control characters."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
