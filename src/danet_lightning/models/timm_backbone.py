@@ -95,9 +95,9 @@ class TimmBackbone(nn.Module):
         if self.multiple > 1:
             images = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
         stages = self.features(images)
-        if self.multiple > 1:
+        if self.multiple > 1:  # rounded up without negative numbers, which ONNX rounds towards 0
             stages = [
-                features[..., : -(-height // stride), : -(-width // stride)]
+                features[..., : (height - 1) // stride + 1, : (width - 1) // stride + 1]
                 for features, stride in zip(stages, self.strides, strict=True)
             ]
         return stages[0], stages[-1]
