@@ -252,7 +252,8 @@ def test_any_wrong_key_is_refused_by_name_or_runs(seed: int, folder: Path) -> No
     [
         ("model.gamma_init=1", 0, "epoch 1/1"),  # a whole number
         ("callbacks.pictures.run_dir=else/where", 0, "epoch 1/1"),
-        ("callbacks.best.monitor=val/mio", 2, "could not find the monitored key"),
+        ("backbone.pretrained=nowhere.pth", 2, "pretrained: nowhere.pth: no such file"),
+        ("callbacks.best.monitor=val/mio", 2, "did you mean val/miou?"),
         ("callbacks.pictures._target_=builtins.dict", 2, "makes a dict, where a"),
         ("logger.csv._target_=builtins.dict", 2, "makes a dict, where a"),
         ("dataset._target_=builtins.dict", 2, "built by a _target_ that makes a DataSet"),
@@ -262,7 +263,6 @@ def test_any_wrong_key_is_refused_by_name_or_runs(seed: int, folder: Path) -> No
         ("loss._target_=torch.nn.Identity", 2, "cannot be called with (outputs, mask)"),
         ("protocol._target_=torch.nn.Identity", 2, "that makes a EvaluationProtocol"),
         ("optimizer._target_=torch.nn.Identity", 2, "makes a Identity, not an Optimizer"),
-        ("backbone.pretrained=nowhere.pth", 2, "pretrained=nowhere.pth: no such file"),
     ],
 )
 def test_what_was_found_once(folder: Path, argument: str, code: int, told: str) -> None:

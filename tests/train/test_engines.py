@@ -115,7 +115,7 @@ def test_algorithms_are_searched_unless_it_is_deterministic(
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # which Lightning sets
     config = OmegaConf.create(composed("trainer=cpu", "run_dir=run", *options) | {"callbacks": {}})
     try:
-        build_trainer(config, logger=None)
+        build_trainer(config)
         assert torch.backends.cudnn.benchmark == expected
     finally:
         torch.use_deterministic_algorithms(False)
@@ -135,19 +135,26 @@ def test_submitit_slurm_composes() -> None:
         ("dataset.root=nowhere", "nowhere"),
         ("backbone.pretrained=gone.pth", "gone.pth: no such file"),
         ("trainer.precision=64-true", "trainer.precision"),
+        ("trainer.precision=16", "trainer.precision"),
+        ("trainer.strategy=foo", "strategy='foo'"),
+        ("callbacks.best.monitor=val/mio", "did you mean val/miou?"),
     ],
 )
 def test_a_refused_request_leaves_no_folder(tmp_path: Path, option: str, said: str) -> None:
+    """Nor has it read data, or started W&B."""
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "notes.txt").write_text("mine")
-    for folder in ("new", "here"):
-        arguments = ["dataset=camvid", "trainer=cpu", "logger=csv", f"run_dir={folder}", option]
+    for folder in ("new/inner", "here"):
+        arguments = ["dataset=camvid", "trainer=cpu", f"run_dir={folder}", option]
         if "dataset" not in option:
             arguments[0] = "dataset=scenes"
         done = danet("train", *arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert said in done.stderr
+        assert "wandb" not in done.stdout + done.stderr
     assert not (tmp_path / "new").exists()
+    left = {path.name for path in (tmp_path / "here").iterdir()}
+    assert left <= {"notes.txt", ".hydra", "train.log"}
     assert (tmp_path / "here" / "notes.txt").read_text() == "mine"
 
 

@@ -3,7 +3,7 @@
 import itertools
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,11 +31,16 @@ class Folder(NamedTuple):
 def chosen_folder(config: DictConfig, kind: Literal["run", "sweep"]) -> Folder:
     """Return the folder of a composed config, whose Hydra part is set; the time in it is this
     moment's.
+
+    Raises:
+        RequestError: It has no name.
     """
     hydra: Any = HydraConfig.get()
     node = hydra[kind]
     raw: Any = OmegaConf.to_container(node, resolve=False)
     top: Any = OmegaConf.to_container(config, resolve=False)
+    if not str(node.dir).strip():
+        raise RequestError(f"hydra.{kind}.dir: is empty; give a folder")
     text = str(raw["dir"]).replace(f"${{{kind}_dir}}", str(top[f"{kind}_dir"]))
     return Folder(kind, Path(node.dir), "${now:" in text)
 
@@ -47,7 +52,7 @@ def occupied(folder: Folder, records: Sequence[str] = ()) -> Iterator[Path]:
     Args:
         folder: Where a command writes.
         records: What a request that is refused has left there; a new folder with nothing else is
-            removed.
+            removed, and those made above it.
 
     Yields:
         Its path, with a number behind it where commands have started in the same second.
@@ -57,6 +62,7 @@ def occupied(folder: Folder, records: Sequence[str] = ()) -> Iterator[Path]:
         OSError: It cannot be written.
     """
     is_new = folder.is_dated or not folder.path.exists()
+    above = [each for each in folder.path.absolute().parents if not each.exists()]
     path = _new(folder.path) if folder.is_dated else folder.path
     path.mkdir(parents=True, exist_ok=True)
     below = path.glob(f"*/**/{IN_USE}") if folder.kind == "sweep" else ()
@@ -78,6 +84,9 @@ def occupied(folder: Folder, records: Sequence[str] = ()) -> Iterator[Path]:
     except SystemExit as end:
         if end.code == 2 and is_new and {each.name for each in path.iterdir()} <= set(records):
             shutil.rmtree(path)
+            with suppress(OSError):  # others have begun there meanwhile
+                for each in above:
+                    each.rmdir()
         raise
 
 

@@ -33,16 +33,10 @@ ALTERING = (
 PRECISIONS = {"16": "16-mixed", "32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}
 
 
-def build_trainer(
-    config: DictConfig, logger: DictConfig | None, resumed_step: int | None = None
-) -> Trainer:
-    """Build the Trainer with its loggers and callbacks, and the precision of this machine.
+def build_trainer(config: DictConfig) -> Trainer:
+    """Build the Trainer with its callbacks and the precision of this machine.
 
-    Args:
-        config: Of the command.
-        logger: Its loggers by name.
-        resumed_step: The step that a training goes on from; what TensorBoard has of later ones
-            is dropped.
+    It has no loggers yet: they start processes, and much may be refused before.
     """
     _require_gpu(str(config.trainer.accelerator))
     options: dict[str, Any] = {}
@@ -50,22 +44,29 @@ def build_trainer(
         options["precision"] = best_precision(config.trainer.accelerator)
     if config.trainer.get("benchmark") == "auto":  # searched anew, an algorithm may be another one
         options["benchmark"] = not config.trainer.deterministic
-    purged = {"tensorboard": {"purge_step": resumed_step}} if resumed_step is not None else {}
-    loggers = [
-        build(config, f"logger.{name}", Logger, **purged.get(name, {}))
-        for name in map(str, logger or ())
-    ]
     names = map(str, config.callbacks)
     built = [build(config, f"callbacks.{name}", Callback) for name in names]
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    built.append(Agreement(plain, marked(plain, CommandConfig, PLACED)))
-    options |= {"logger": loggers or False, "callbacks": built}
+    built.append(Agreement(config, marked(plain, CommandConfig, PLACED)))
+    options |= {"logger": False, "callbacks": built}
     epochs, every = config.trainer.max_epochs, config.trainer.get("check_val_every_n_epoch")
     if epochs and every and 0 < epochs < every:  # or the training would have no result
         options["check_val_every_n_epoch"] = epochs
     trainer: Trainer = build(config, "trainer", Trainer, **options)
     refuse_unsupported(trainer, config.trainer.precision)
     return trainer
+
+
+def build_loggers(config: DictConfig, resumed_step: int | None) -> list[Logger]:
+    """Build the loggers of a training.
+
+    Args:
+        config: Of the command.
+        resumed_step: The step that it goes on from; what TensorBoard has of later ones is dropped.
+    """
+    purged = {"tensorboard": {"purge_step": resumed_step}} if resumed_step is not None else {}
+    names = map(str, config.logger)
+    return [build(config, f"logger.{name}", Logger, **purged.get(name, {})) for name in names]
 
 
 def _require_gpu(accelerator: str) -> None:
@@ -166,6 +167,7 @@ def quiet() -> None:
     for asked_for in ("profilers", "callbacks.model_summary"):  # they speak only where they are
         logging.getLogger(f"lightning.pytorch.{asked_for}").setLevel(logging.INFO)
     for chosen in (
+        ".*AMP with fp16 is not supported on CPU.*",  # refused in our own words
         ".*does not have many workers.*",  # data.workers is the user's
         ".*exists and is not empty.*",  # the run folder holds the log and the config already
         ".*smaller than the logging interval.*",  # a small data set has short epochs

@@ -81,6 +81,13 @@ def scores(matrix: Tensor) -> dict[str, float]:
     }
 
 
+def logged(matrix: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Return what a validation logs of its (C, C) confusion matrix, by the names of metrics."""
+    values = {f"val/{name}": value for name, value in scores(matrix).items()}
+    ious = zip(classes, class_iou(matrix).tolist(), strict=True)
+    return values | {f"val/iou/{name}": iou for name, iou in ious}
+
+
 def constant_predictor(matrix: Tensor) -> tuple[int, float]:
     """Return the class with most labelled pixels, and the mIoU of predicting it everywhere.
 

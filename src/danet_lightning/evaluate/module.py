@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from danet_lightning.errors import RequestError, checked
-from danet_lightning.evaluate.metrics import ConfusionMatrix, class_iou, scores
+from danet_lightning.evaluate.metrics import ConfusionMatrix, logged
 from danet_lightning.models.segmenter import EvaluationProtocol, black_pixel, normalize
 
 
@@ -89,9 +89,7 @@ class EvaluationModule(LightningModule):
                 f"No pixel of the {int(self.images[0])} evaluated images is labelled: all are "
                 "ignored, and nothing can be counted. Evaluate another split, or more of this one."
             )
-        values = {f"val/{name}": value for name, value in scores(matrix).items()}
-        for name, iou in zip(self.classes, class_iou(matrix), strict=True):
-            values[f"val/iou/{name}"] = iou.item()
+        values = logged(matrix, self.classes)
         # float64 on purpose: the checkpoint callback compares what the table prints
         exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
         self.log_dict(exact, logger=False)

@@ -36,7 +36,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         # what comes out of the checkpoint does not go through Hydra, which would resolve it
         make = instantiate(config.module, _partial_=True)
         module = make(net=net, protocol=protocol, metadata=facts, **facts_for_module(facts))
-        trainer = build_trainer(config, logger=None)
+        trainer = build_trainer(config)
     join_group(trainer)
     try:
         trainer.validate(module, datamodule, verbose=False)

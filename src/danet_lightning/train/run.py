@@ -1,6 +1,7 @@
 """Train a network: build what the configuration describes, fit, evaluate the best checkpoint."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 from danet_lightning.checkpoints import loading
 from danet_lightning.checkpoints.metadata import dataset_facts, facts_for_module, metadata
 from danet_lightning.config.building import build, build_with, request_errors, run_errors
-from danet_lightning.config.trainer import build_trainer, leave_on_sigterm, precision, quiet
+from danet_lightning.config.trainer import (
+    build_loggers,
+    build_trainer,
+    leave_on_sigterm,
+    precision,
+    quiet,
+)
 from danet_lightning.data.datamodule import SegmentationDataModule
 from danet_lightning.disk.writing import write_atomically
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, nearest
+from danet_lightning.evaluate.metrics import logged
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.evaluate.results import report, track
 from danet_lightning.models.segmenter import Network, normalization
@@ -29,6 +37,8 @@ from danet_lightning.train.lightning_state import use_exact_loops
 
 log = logging.getLogger(__name__)
 
+OURS = ("danet_lightning.", "lightning.")  # whose classes log nothing else
+
 
 def train(config: DictConfig, run_dir: Path) -> None:
     """Train, or go on with a training, then evaluate the best checkpoint and report it."""
@@ -38,7 +48,11 @@ def train(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         checkpoint, content = resuming.find(config.ckpt_path, run_dir) or (None, None)
         config.trainer.precision = precision(config.trainer, content)
+        trainer = build_trainer(config)
+        if checkpoint is None and not config.init_from:
+            require_weights(config.backbone.get("pretrained"))
         datamodule: SegmentationDataModule = build(config, "data", SegmentationDataModule)
+        require_monitored(config, datamodule.dataset.classes)
         if "class_weights" in config.loss:
             weights = resolved(config.loss.class_weights, datamodule)
             config.loss.class_weights = config.module.loss.class_weights = weights
@@ -63,9 +77,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
                 )
                 return
         datamodule.require()
-        step = content["global_step"] if content else None
-        trainer = build_trainer(config, logger=config.logger, resumed_step=step)
         module = build_module(config, facts, is_resumed=checkpoint is not None)
+        trainer.loggers = build_loggers(config, content["global_step"] if content else None)
     use_exact_loops(trainer)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
@@ -90,6 +103,40 @@ def train(config: DictConfig, run_dir: Path) -> None:
     finally:
         wandb.finish()  # or the next job of a sweep would write into this run
         leave_group()
+
+
+def require_weights(pretrained: Any) -> None:
+    """Refuse a backbone's weights file that is not there; an identifier may name a package.
+
+    Raises:
+        RequestError: With the file.
+    """
+    is_path = isinstance(pretrained, str) and not pretrained.isidentifier()
+    if is_path and not Path(pretrained).is_file():
+        raise RequestError(
+            f"backbone.pretrained: {pretrained}: no such file; give the path of one, true or false."
+        )
+
+
+def require_monitored(config: DictConfig, classes: Sequence[str]) -> None:
+    """Refuse a callback that waits for a metric which no validation measures.
+
+    Where a class of somebody else's takes part, it may log what we do not know.
+
+    Raises:
+        RequestError: With the nearest metric there is.
+    """
+    nodes = {f"callbacks.{name}": node for name, node in config.callbacks.items()}
+    if not all(it._target_.startswith(OURS) for it in (config.module, *nodes.values())):
+        return
+    known = list(logged(torch.zeros(len(classes), len(classes), dtype=torch.int64), classes))
+    for key, node in nodes.items():
+        monitor = node.get("monitor")
+        if monitor is not None and monitor not in (*known, "train/loss"):
+            raise RequestError(
+                f"{key}.monitor: {monitor}: a training does not measure it{nearest(monitor, known)}"
+                f" Known: {', '.join(known)}, train/loss"
+            )
 
 
 def build_module(config: DictConfig, facts: dict[str, Any], is_resumed: bool) -> EvaluationModule:
