@@ -12,10 +12,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from inspect import Parameter
-from typing import Any, Optional, TypeVar, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+UNIONS = (Union, UnionType)
 SHOWN = 80  # characters of a wrong value
 
 
@@ -163,6 +166,8 @@ def problem(annotation: Any, value: Any) -> str:
     adapter = _adapter(annotation)
     if adapter is None:
         return ""
+    if value == "" and _is_path(annotation):
+        return '"": is empty, which would be the working folder; give a path'
     try:
         shown = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):  # an object
@@ -184,6 +189,12 @@ def problem(annotation: Any, value: Any) -> str:
         plain = [each for each in details if each["type"] not in OBJECT_NEEDED] or details
         return f"{text}: {' or '.join(dict.fromkeys(map(_rule, plain)))}"
     return ""
+
+
+def _is_path(annotation: Any) -> bool:
+    """Tell whether an annotation, or a part of a union, is a path or the place of a file."""
+    parts = get_args(annotation) if get_origin(annotation) in (Annotated, *UNIONS) else ()
+    return annotation in (Path, PLACED) or any(map(_is_path, parts))
 
 
 OBJECT_NEEDED = {"needs_python_object", "is_instance_of", "callable_type"}

@@ -124,6 +124,11 @@ def test_predict_composes(tmp_path: Path) -> None:
         "input: give either your images or dataset=... split=..., those of a data set",
         "output: a value is required: output=...",
     ]
+    told = refusal("ckpt_path=", "input=", "output=", name="predict", form=PredictConfig)
+    assert [line.partition(": give")[0] for line in told.splitlines()] == [
+        f'{key}: "": is empty; give a name, as ./ for the folder you are in'
+        for key in ("ckpt_path", "input", "output")
+    ]
 
 
 # ---- what is refused
@@ -180,6 +185,10 @@ def test_predict_composes(tmp_path: Path) -> None:
         (["trainer.devices=[0,1,2,3]"], ["divisible by the 4"]),
         (["trainer.devices=2", "trainer.num_nodes=4"], ["divisible by the 8"]),
         (["trainer.devices='0,1,3,4'"], ["divisible by the 4"]),
+        (["run_dir="], ['run_dir: "": is empty']),
+        (["hydra.run.dir="], ["hydra.run.dir: is empty"]),
+        (["data.cache_dir="], ['data.cache_dir: ""']),
+        (["dataset=camvid", "dataset.root="], ['dataset.root: "": is empty']),
         (["ckpt_path=nowhere.ckpt"], ['ckpt_path: "nowhere.ckpt": no such file']),
         (["trainer.max_epochs=???"], ["trainer.max_epochs: a value is required"]),
         (["callbacks.best=null"], ["callbacks.best: null: must be"]),

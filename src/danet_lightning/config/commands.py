@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from danet_lightning.checkpoints.kinds import SCHEME
-from danet_lightning.config.outputs import folder_to_fill, new_file
+from danet_lightning.config.outputs import folder_to_fill, new_file, not_empty
 from danet_lightning.config.ranges import Node
 from danet_lightning.errors import PASSING, PLACED, ROUNDING
 
@@ -26,7 +26,7 @@ def _existing(path: Path) -> Path:
 
 
 def _existing_model(name: str) -> str:
-    if not name.startswith(SCHEME) and not Path(name).is_dir():
+    if not name.startswith(SCHEME) and not Path(not_empty(name)).is_dir():
         _existing(Path(name))
     return name
 
@@ -54,7 +54,8 @@ def _list_of_one(value: Any) -> Any:
 
 
 Nodes = dict[str, Node]
-Names = Annotated[tuple[str, ...], BeforeValidator(_list_of_one)]
+Name = Annotated[str, AfterValidator(not_empty)]  # of a file, a folder or the like
+Names = Annotated[tuple[Name, ...], BeforeValidator(_list_of_one)]
 Recipe = dict[str, Any] | None  # what a data set brings along for training
 OpenNode = Annotated[Node, "options are added as they are named: a loss of a user takes others"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
@@ -75,8 +76,8 @@ Outputs = Annotated[
 class CommandConfig:
     """The top level that every command shares."""
 
-    run_dir: Annotated[str, PASSING]
-    sweep_dir: Annotated[str, PLACED]  # a name of the time, by default
+    run_dir: Annotated[Name, PASSING]
+    sweep_dir: Annotated[Name, PLACED]  # a name of the time, by default
     leaves_folder = True  # of its own: without a type, so no key of the configuration
 
 
@@ -133,7 +134,7 @@ class ImagesConfig(CheckpointConfig):
     """The top level of commands that use a checkpoint on a person's images, or on a split."""
 
     leaves_folder = False
-    input: str | None
+    input: Name | None
     output: Folder
     device: str
     max_side: PositiveInt | None
@@ -174,7 +175,7 @@ class ExportConfig(CheckpointConfig):
     """The top level of `export`."""
 
     leaves_folder = False
-    output: str
+    output: Name
     format: Literal["onnx", "hub"]
     limit: NonNegativeInt | None
     size: tuple[Side, Side]
@@ -212,9 +213,9 @@ class PrepareConfig(DataConfig):
 
     leaves_folder = False
     dataset: Node | None
-    root: str | None
-    archives: str | None
-    labels: str | None
+    root: Name | None
+    archives: Name | None
+    labels: Name | None
     background: str | None
 
 

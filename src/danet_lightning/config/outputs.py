@@ -7,15 +7,24 @@ from pathlib import Path
 from danet_lightning.disk.names import expanded
 
 
+def not_empty(text: str) -> str:
+    """Check that a name is there: an empty one would be taken for the working folder.
+
+    Raises:
+        ValueError: It is empty, or blank.
+    """
+    if not text.strip():
+        raise ValueError("is empty; give a name, as ./ for the folder you are in")
+    return text
+
+
 def folder_to_fill(text: str) -> str:
     """Check that files can be written into a folder, which need not be there yet.
 
     Raises:
         ValueError: They cannot.
     """
-    if not text.strip():
-        raise ValueError("is empty; give a folder")
-    _require_writable(expanded(text))
+    _require_writable(expanded(not_empty(text)))
     return text
 
 
@@ -25,7 +34,7 @@ def new_file(text: str) -> str:
     Raises:
         ValueError: It cannot, or something is.
     """
-    path = expanded(text)
+    path = expanded(not_empty(text))
     if os.path.lexists(path):
         raise ValueError(f"{path.absolute()} exists; choose another name or remove it")
     _require_writable(path.absolute().parent)
@@ -38,7 +47,7 @@ def new_folder(text: str) -> str:
     Raises:
         ValueError: It cannot, or it does.
     """
-    path = expanded(text)
+    path = expanded(not_empty(text))
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f"{path.absolute()} exists; choose another name or remove it")
     return folder_to_fill(text)

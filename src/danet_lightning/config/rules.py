@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator
 
@@ -24,9 +23,7 @@ from danet_lightning.config.commands import (
 from danet_lightning.config.outputs import new_folder, new_onnx
 from danet_lightning.config.ranges import STATED, Node
 from danet_lightning.config.validation import find_target, node_problems
-from danet_lightning.errors import Mark, argument_types, problem, unknown_key
-
-UNIONS = (Union, UnionType)
+from danet_lightning.errors import UNIONS, Mark, argument_types, problem, unknown_key
 
 
 def text_keys(form: type[CommandConfig]) -> set[str]:
