@@ -30,9 +30,11 @@ from danet_lightning.__main__ import VERBS
 from danet_lightning.config import launch as config_module
 from danet_lightning.config.commands import EvaluateConfig, PredictConfig, TrainConfig
 from danet_lightning.config.explanation import explain
+from danet_lightning.config.nearest_keys import NETWORKS, OURS
 from danet_lightning.config.request import conf_dir, validate
 from danet_lightning.config.spelling import literal
-from danet_lightning.errors import RequestError
+from danet_lightning.config.validation import find_target
+from danet_lightning.errors import RequestError, argument_types
 
 CONF = conf_dir()
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "format")
@@ -148,6 +150,21 @@ def test_predict_composes(tmp_path: Path) -> None:
         (["epochs=5"], ["epochs: unknown key; did you mean trainer.max_epochs?"]),
         (["crop_size=[64,64]"], ["crop_size: unknown key; did you mean augmentation.crop_size?"]),
         (["trainer.gpus=1"], ["trainer.gpus: unknown key; did you mean trainer.devices?"]),
+        (["dice=1"], ["dice: unknown key; did you mean loss.dice?"]),
+        (["loss.aux_wight=1"], ["loss.aux_wight: unknown key; did you mean aux_weight?"]),
+        (["opt.lr=2"], ["opt.lr: unknown key; did you mean optimizer.lr?"]),
+        (["bs=4"], ["bs: unknown key; did you mean batch_size?"]),
+        (["logger.namee=x"], ["logger.namee: unknown key; did you mean logger.wandb.name?"]),
+        (["wandb.name=x"], ["wandb.name: unknown key; did you mean logger.wandb.name?"]),
+        (
+            ["averaging.decay=1"],
+            ["averaging.decay: nothing is chosen there; begin with averaging=ema"],
+        ),
+        (["averaging=ema", "averaging.decayy=1"], ["did you mean callbacks.ema.decay?"]),
+        (["dataset.rot=1"], ["dataset.rot: unknown key. Known: train_images"]),
+        (["root=/data"], ["root: unknown key. Known: "]),
+        (["deeplab"], ["this has no '='; did you mean model=deeplabv3?"]),
+        (["resnet50"], ["did you mean backbone=resnet50?"]),
         (["wandb=false"], ["wandb: unknown key; did you mean logger?"]),
         (
             ["--epochs", "5"],
@@ -275,6 +292,38 @@ def test_own_data_need_a_root_and_classes_and_fit_their_types() -> None:
         assert literal(f"dataset.{key}=a/{{split}}") == f"dataset.{key}='a/{{split}}'"
     for value in ("ignore=null", "ignore=[0,255]", "ignore=[[0,0,0]]", "images='a b/{split}'"):
         check_command_line("train", TrainConfig, [*chosen("folder"), f"dataset.{value}"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    {
+        "root=/data": "dataset.root",
+        "scales=[1]": "protocol.scales",
+        "window_batch=4": "protocol.window_batch",
+        "sliding": "protocol=slide",
+    }.items(),
+)
+def test_keys_of_a_checkpoint_are_known_by_the_files(typed: str, meant: str) -> None:
+    for name, form in (("evaluate", EvaluateConfig), ("predict", PredictConfig)):
+        assert f"did you mean {meant}?" in refusal(typed, "ckpt_path=x", name=name, form=form)
+
+
+def test_what_is_ours_states_its_arguments() -> None:
+    """So a key that none of the files has is refused without an import; networks leave some out."""
+    given = {"net", "classes", "mean", "std", "metadata", "validation_split"}  # by the command
+    lines = [chosen(dataset) for dataset in options("dataset")]
+    lines += [[f"{group}={it}"] for group in ("loss", "protocol") for it in options(group)]
+    checked = set()
+    for line in lines:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose("train", line)
+        plain: Any = OmegaConf.to_container(composed, resolve=False)
+        for node in filter(lambda it: isinstance(it, dict), plain.values()):
+            target = str(node.get("_target_"))
+            if target.startswith(OURS) and not target.startswith(NETWORKS):
+                assert argument_types(find_target(target))[0].keys() <= {*node, *given}, target
+                checked.add(target)
+    assert len(checked) >= 13
 
 
 # ---- sweeps
@@ -655,7 +704,9 @@ def test_conf_inside_the_package(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path}/danet_lightning/conf\n", done.stderr
 
 
-@pytest.mark.parametrize("typo", ["optimizer.lrr=1", "lr=0.1", "datset=camvid", "backbone=resnet"])
+@pytest.mark.parametrize(
+    "typo", ["optimizer.lrr=1", "lr=0.1", "loss.dicee=1", "protocol.overlap=1"]
+)
 def test_a_typo_is_refused_before_anything_heavy_is_imported(typo: str, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom danet_lightning.config import commands, launch\n"

@@ -344,6 +344,8 @@ def test_lost_best_checkpoint_is_told_before_anything_is_trained(undisturbed, tm
         ("callbacks.mine._target_", "lightning.Callback", True),
         ("dataset.ignore", 254, True),
         ("init_from", "other.ckpt", True),
+        ("loss.dice", 1.0, True),
+        ("loss.dice", 0.0, False),  # what an argument is where no file sets it
         ("trainer.devices", 2, False),
         ("trainer.max_epochs", 9, False),
         ("callbacks.best.dirpath", "/elsewhere", False),
@@ -369,6 +371,7 @@ def test_everything_is_compared_but_what_decides_no_number(key, value, refuses):
                 "seed": 0,
                 "dataset": {"_target_": f"danet_lightning.data.{dataset}"},
                 "data": {"_target_": "danet_lightning.data.datamodule.SegmentationDataModule"},
+                "loss": {"_target_": "danet_lightning.train.losses.SummedCrossEntropy"},
             },
         }
         for _ in range(2)

@@ -23,8 +23,8 @@ class Probe(Callback):
 
 
 class Loss(SummedCrossEntropy):
-    def __init__(self, fails: bool) -> None:
-        super().__init__()
+    def __init__(self, fails: bool, **options: object) -> None:
+        super().__init__(**options)
         self.fails = fails
 
     def forward(self, outputs, mask):

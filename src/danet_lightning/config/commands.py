@@ -57,7 +57,6 @@ Nodes = dict[str, Node]
 Name = Annotated[str, AfterValidator(not_empty)]  # of a file, a folder or the like
 Names = Annotated[tuple[Name, ...], BeforeValidator(_list_of_one)]
 Recipe = dict[str, Any] | None  # what a data set brings along for training
-OpenNode = Annotated[Node, "options are added as they are named: a loss of a user takes others"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy's generators want it
 Checkpoint = Annotated[Path, AfterValidator(_existing)]
 Model = Annotated[str, AfterValidator(_existing_model)]  # a checkpoint, or what export wrote
@@ -98,7 +97,7 @@ class TrainConfig(CommandConfig):
     optimizer: Node
     head_lr_factor: PositiveFloat
     compile: Annotated[bool, ROUNDING]
-    loss: OpenNode
+    loss: Node
     protocol: Node
     module: Node
     callbacks: Nodes

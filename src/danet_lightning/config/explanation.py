@@ -60,9 +60,7 @@ def refuse(error: BaseException) -> NoReturn:
 
 
 def _unreadable(override: str, reason: str) -> str:
-    _, equals, value = override.partition("=")
-    if not equals:
-        return f"{override!r}: an override is key=value, and this has no '='"
+    _, _, value = override.partition("=")
     sentence = f"{override!r} cannot be read ({reason.splitlines()[0]})"
     remedy = literal(override, quote=Quote.double)
     if remedy != override:

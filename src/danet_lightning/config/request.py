@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from danet_lightning.config.commands import CommandConfig
-from danet_lightning.config.nearest_keys import meant_key, unknown_keys
+from danet_lightning.config.nearest_keys import meant_key, refuse_word, unknown_keys
 from danet_lightning.config.overrides import (
     check_choices,
     compose,
@@ -89,9 +89,12 @@ def checked_request(
                 word = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
                 raise RequestError(
                     f"{unknown[0]}: settings are written as key=value"
-                    f"{', here ' * bool(meant := meant_key(word, name))}{meant}; "
+                    f"{', here ' * bool(meant := meant_key(word, name, form))}{meant}; "
                     f"danet {name} --help lists them."
                 )
+            for each in overrides:
+                if "=" not in each and not each.startswith("~"):
+                    raise RequestError(refuse_word(each, name, form))
             if args.multirun:
                 count = 0
                 for job, swept in points(name, overrides):
@@ -175,7 +178,7 @@ def _checked_job(
             config = compose(name, overrides)
         except HydraException as error:
             if isinstance(error.__cause__, OmegaConfBaseException):  # a key that no file sets
-                problems = unknown_keys(name, overrides)
+                problems = unknown_keys(name, form, overrides)
                 if problems:
                     lines = [f"{key}: {text}" for key, text in problems.items()]
                     raise RequestError("\n".join(lines)) from error

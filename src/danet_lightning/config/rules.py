@@ -14,7 +14,6 @@ from danet_lightning.config.commands import (
     ExportConfig,
     ImagesConfig,
     Nodes,
-    OpenNode,
     PrepareConfig,
     Recipe,
     ReportConfig,
@@ -39,7 +38,7 @@ def text_keys(form: type[CommandConfig]) -> set[str]:
 def open_keys(form: type[CommandConfig]) -> set[str]:
     """Return the nodes of a command that take any key: another node may be their base."""
     hints = get_type_hints(form, include_extras=True)
-    return {key for key, hint in hints.items() if hint in (dict[str, Any], OpenNode)}
+    return {key for key, hint in hints.items() if hint == dict[str, Any]}
 
 
 def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -> set[str]:

@@ -1,5 +1,6 @@
 """Where a run goes on from, and whether it may."""
 
+import inspect
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from torch import Tensor
 from danet_lightning.checkpoints import loading as checkpoint
 from danet_lightning.config.commands import TrainConfig
 from danet_lightning.config.rules import marked
+from danet_lightning.config.validation import find_target
 from danet_lightning.errors import PASSING, PLACED, ROUNDING, RequestError
 from danet_lightning.runs.reading import flat
 
@@ -93,6 +95,10 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Pa
         RequestError: They differ in something that makes the numbers; with each key and value.
     """
     before, after = ({"classes": facts["classes"]} | flat(facts["config"]) for facts in (then, now))
+    unset = {key: _default(key, now["config"]) for key in after if key not in before}
+    before |= {
+        key: default for key, default in unset.items() if default is not inspect.Parameter.empty
+    }
     if after.get("init_from") is None:  # the weights are in the checkpoint
         after["init_from"] = before.get("init_from")
     passing = (*ASIDE, *marked(now["config"], TrainConfig, PASSING, PLACED))
@@ -124,6 +130,18 @@ def refuse_differences(then: Mapping[str, Any], now: Mapping[str, Any], path: Pa
             "The training goes on elsewhere, so its numbers agree to rounding with those of a run "
             "that stayed, and not to the last bit:\n" + "\n".join(lines.values())
         )
+
+
+def _default(key: str, config: Mapping[str, Any]) -> Any:
+    """Return what an argument is where no file sets it; `Parameter.empty` if it has no default."""
+    *nodes, name = key.split(".")
+    node: Any = config
+    for part in nodes:
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return inspect.Parameter.empty
+    parameters = inspect.signature(find_target(node["_target_"])).parameters
+    return parameters[name].default if name in parameters else inspect.Parameter.empty
 
 
 def refuse_other_data(then: Mapping[str, Tensor], datamodule: Any, path: Path) -> None:
