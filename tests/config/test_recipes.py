@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from danet_lightning.config.commands import TrainConfig
-from danet_lightning.config.overrides import compose, points
+from danet_lightning.config.overrides import compose, compose_common, points
 from danet_lightning.config.request import conf_dir, validate
 from danet_lightning.data.cityscapes import Cityscapes
 from danet_lightning.data.cocostuff10k import CocoStuff10k
@@ -32,6 +32,12 @@ PLACE = ["run_dir=here", "sweep_dir=there"]
 def initialized() -> Iterator[None]:
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield
+
+
+def swept(experiment: str) -> list[list[str]]:
+    """The overrides of each point of an experiment that is a sweep."""
+    words = [f"experiment={experiment}", *PLACE]
+    return [row for row, _ in points(words, compose_common("train", words))]
 
 
 def composed(experiment: str, *overrides: str) -> DictConfig:
@@ -171,14 +177,14 @@ def test_the_ablations_pair_rates_and_losses_with_branches(
     ],
 )
 def test_a_sweep_over_an_experiment_runs_its_rows(experiment: str, count: int) -> None:
-    rows = [row for row, _ in points("train", [f"experiment={experiment}", *PLACE])]
+    rows = swept(experiment)
     assert len({json.dumps(sorted(row)) for row in rows}) == count
     for row in rows:
         validate(compose("train", row), TrainConfig)
 
 
 def test_the_strategies_are_those_of_table_2() -> None:
-    rows = [row for row, _ in points("train", ["experiment=strategies", *PLACE])]
+    rows = swept("strategies")
     configs = [compose("train", row) for row in rows]
     found = {(tuple(c.augmentation.scale_range), bool(c.backbone.multi_grid)) for c in configs}
     assert {((1.0, 1.0), False), ((0.75, 2.0), False), ((0.75, 2.0), True)} <= found

@@ -76,10 +76,15 @@ def sweep_settings(overrides: Sequence[str], base: DictConfig) -> list[str]:
     ]
 
 
-def points(name: str, overrides: Sequence[str]) -> Iterator[tuple[list[str], str]]:
-    """Return the overrides of each job of a sweep, and the swept ones among them as text."""
+def points(overrides: Sequence[str], base: DictConfig) -> Iterator[tuple[list[str], str]]:
+    """Return the overrides of each job of a sweep, and the swept ones among them as text.
+
+    Args:
+        overrides: Of the sweep.
+        base: The config that its jobs have in common, Hydra's part included.
+    """
     choices: dict[str, list[str]] = {}
-    for each in _of_sweep(overrides, compose_common(name, overrides)):
+    for each in _of_sweep(overrides, base):
         key = each.get_key_element()
         if not each.is_sweep_override():
             choices[key] = [str(each.input_line)]

@@ -96,14 +96,14 @@ def checked_request(
                 if "=" not in each and not each.startswith("~"):
                     raise RequestError(refuse_word(each, name, form))
             if args.multirun:
-                count = 0
-                for job, swept in points(name, overrides):
-                    _checked_job(name, job, form, swept)
-                    count += 1
                 common = compose_common(name, overrides)
                 _require_launcher(common)
                 place = chosen_folder(common, "sweep")
                 settings = sweep_settings(overrides, common)
+                count = 0
+                for job, swept in points(overrides, common):
+                    _checked_job(name, job, form, swept)
+                    count += 1
                 together = side_by_side(count, common.hydra)
                 yield Request(overrides, folder=place, settings=settings, together=together)
                 return
