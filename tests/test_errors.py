@@ -40,6 +40,8 @@ def test_right_arguments_become_what_is_annotated() -> None:
     [
         ({"size": [0, 2]}, {"size": "[0, 2]: entry 0 must be greater than 0"}),
         ({"size": [1]}, {"size": "[1]: entry 1 is missing"}),
+        ({"size": [0]}, {"size": "[0]: entry 0 must be greater than 0; entry 1 is missing"}),
+        ({"place": ""}, {"place": '"": is empty, which would be the working folder; give a path'}),
         ({"mode": "slid"}, {"mode": "\"slid\": must be 'whole' or 'slide'"}),
         ({"share": True}, {"share": "true: must be a valid number"}),
         ({"share": "0.5"}, {"share": '"0.5": must be a valid number'}),

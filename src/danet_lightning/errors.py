@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib.util import find_spec
 from inspect import Parameter
@@ -18,7 +19,6 @@ from typing import Annotated, Any, Optional, TypeVar, Union, get_args, get_origi
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-UNIONS = (Union, UnionType)
 SHOWN = 80  # characters of a wrong value
 
 
@@ -92,8 +92,7 @@ def checked(called: Called) -> Called:
         values = {name: value for name, value in bound.arguments.items() if name in hints()}
         problems = argument_problems(called, values)
         if problems:
-            name = called.__name__
-            title = type(args[0]).__name__ if name == "__init__" else name
+            title = type(args[0]).__name__ if called.__name__ == "__init__" else called.__name__
             raise RequestError("\n".join(f"{title}({key}=): {problems[key]}" for key in problems))
         for name, value in values.items():
             adapter = _adapter(hints()[name])
@@ -166,17 +165,14 @@ def problem(annotation: Any, value: Any) -> str:
     adapter = _adapter(annotation)
     if adapter is None:
         return ""
-    if value == "" and _is_path(annotation):
+    if value == "" and mentions(annotation, Path, PLACED):
         return '"": is empty, which would be the working folder; give a path'
     try:
         shown = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):  # an object
         shown = ""
     try:
-        if shown:
-            adapter.validate_json(shown, strict=True)
-        else:
-            adapter.validate_python(value)
+        adapter.validate_json(shown, strict=True) if shown else adapter.validate_python(value)
     except ValidationError as error:
         text = shown or f"a {type(value).__name__}"
         text = text if len(text) < SHOWN else f"{text[:SHOWN]} ..."
@@ -187,24 +183,41 @@ def problem(annotation: Any, value: Any) -> str:
             except ValidationError as other:
                 details = [*other.errors(include_url=False)]
         plain = [each for each in details if each["type"] not in OBJECT_NEEDED] or details
-        return f"{text}: {' or '.join(dict.fromkeys(map(_rule, plain)))}"
+        return f"{text}: {_all_rules(plain, value)}"
     return ""
 
 
-def _is_path(annotation: Any) -> bool:
-    """Tell whether an annotation, or a part of a union, is a path or the place of a file."""
-    parts = get_args(annotation) if get_origin(annotation) in (Annotated, *UNIONS) else ()
-    return annotation in (Path, PLACED) or any(map(_is_path, parts))
+def _all_rules(details: Sequence[Any], value: Any) -> str:
+    """Join pydantic's findings: every entry has to be right, by one of the kinds in a union."""
+    kinds: dict[str, dict[str, dict[str, None]]] = {}
+    for each in details:
+        kind, entry, inner = "", "", value
+        for part in each["loc"]:
+            is_key = isinstance(inner, Mapping) and (part in inner or each["type"] == "missing")
+            if is_key or isinstance(part, int):
+                entry += f"entry {part} " if isinstance(part, int) else f"{part} "
+                with suppress(LookupError, TypeError):
+                    inner = inner[part]
+            elif not entry:
+                kind += part  # the name of a union's part
+        kinds.setdefault(kind, {}).setdefault(entry, {})[_rule(each, entry)] = None
+    texts = ["; ".join(map(" or ".join, entries.values())) for entries in kinds.values()]
+    return " or ".join(dict.fromkeys(texts))
+
+
+def mentions(annotation: Any, *kinds: Any) -> bool:
+    """Tell whether an annotation, or a part of a union, is one of some types or has their mark."""
+    parts = get_args(annotation) if get_origin(annotation) in (Annotated, Union, UnionType) else ()
+    return annotation in kinds or any(mentions(part, *kinds) for part in parts)
 
 
 OBJECT_NEEDED = {"needs_python_object", "is_instance_of", "callable_type"}
 
 
-def _rule(detail: Any) -> str:
-    """Return one of pydantic's findings as half a sentence."""
-    entry = "".join(f"entry {place} " for place in detail["loc"] if isinstance(place, int))
-    if detail["type"] == "missing":
-        return f"{entry}is missing"
+def _rule(detail: Any, entry: str) -> str:
+    """Return one of pydantic's findings, of an entry of the value, as half a sentence."""
+    if words := {"missing": "is missing", "extra_forbidden": "is no key"}.get(detail["type"]):
+        return entry + words
     if detail["type"] in OBJECT_NEEDED:
         kind = detail.get("ctx", {}).get("class")
         return f"{entry}must be built by a _target_" + (f" that makes a {kind}" if kind else "")
@@ -225,16 +238,13 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
 
 def _new_adapter(annotation: Any) -> TypeAdapter[Any] | None:
     config = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True)
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=config)
-    except PydanticUserError:  # of a class with a configuration of its own
+    for options in (config, None):  # None: of a class with a configuration of its own
         try:
-            adapter = TypeAdapter(annotation)
-        except (PydanticUserError, TypeError):
-            return None
-    except (TypeError, RuntimeError):
-        return None
-    return adapter if adapter.pydantic_complete else None
+            adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=options)
+        except (PydanticUserError, TypeError, RuntimeError):
+            continue
+        return adapter if adapter.pydantic_complete else None
+    return None
 
 
 _cached_adapter = functools.cache(_new_adapter)

@@ -183,6 +183,11 @@ def test_predict_composes(tmp_path: Path) -> None:
             ["augmentation.crop_size=[1,2,3]"],
             ["augmentation.crop_size: [1, 2, 3]: must have at most 2"],
         ),
+        (
+            ["loss.ohem={threshold:3,min_keep:1}"],
+            ["threshold must be less than or equal to 1; min_kept is missing; min_keep is no key"],
+        ),
+        (["trainer.devices=[-1]"], ["must be a valid integer or entry 0 must be greater"]),
         (["augmentation.crop_size=64"], ["augmentation.crop_size: 64: must be a list"]),
         (["augmentation.scale_range=[2,1]"], ["augmentation.scale_range: [2, 1]: the smaller"]),
         (["augmentation.flip=1.5"], ["augmentation.flip: 1.5: must be less than or equal to 1"]),

@@ -1,11 +1,11 @@
 """What is wrong with a composed config: with its form, its nodes, and what they say together."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import AfterValidator
 
@@ -22,17 +22,12 @@ from danet_lightning.config.commands import (
 from danet_lightning.config.outputs import new_folder, new_onnx
 from danet_lightning.config.ranges import STATED, Node
 from danet_lightning.config.validation import find_target, node_problems
-from danet_lightning.errors import UNIONS, Mark, argument_types, problem, unknown_key
+from danet_lightning.errors import Mark, argument_types, mentions, problem, unknown_key
 
 
 def text_keys(form: type[CommandConfig]) -> set[str]:
     """Return the keys at the top level of a command that take any text, such as paths."""
-    hints = get_type_hints(form)
-    return {
-        key
-        for key, hint in hints.items()
-        if {str, Path} & {hint, *(get_args(hint) if get_origin(hint) in UNIONS else ())}
-    }
+    return {key for key, hint in get_type_hints(form).items() if mentions(hint, str, Path)}
 
 
 def open_keys(form: type[CommandConfig]) -> set[str]:
@@ -46,7 +41,7 @@ def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -
     nodes = [("", config, get_type_hints(form, include_extras=True))]
     keys = set()
     for above, node, types in nodes:  # which grows
-        keys |= {f"{above}{name}" for name, hint in types.items() if _has_mark(hint, marks)}
+        keys |= {f"{above}{name}" for name, hint in types.items() if mentions(hint, *marks)}
         for name, child in node.items():
             if isinstance(child, Mapping):
                 target = child.get("_target_")
@@ -55,14 +50,6 @@ def marked(config: Mapping[str, Any], form: type[CommandConfig], *marks: Mark) -
                     inner |= get_type_hints(STATED[name], include_extras=True)
                 nodes.append((f"{above}{name}.", child, inner))
     return keys
-
-
-def _has_mark(annotation: Any, marks: Collection[Mark]) -> bool:
-    """Tell whether an annotation, or a part of a union, carries a mark."""
-    if any(mark in getattr(annotation, "__metadata__", ()) for mark in marks):
-        return True
-    is_union = get_origin(annotation) is not Annotated
-    return is_union and any(_has_mark(part, marks) for part in get_args(annotation))
 
 
 def problems(config: Mapping[str, Any], form: type[CommandConfig]) -> dict[str, str]:
