@@ -165,12 +165,12 @@ def problem(annotation: Any, value: Any) -> str:
     adapter = _adapter(annotation)
     if adapter is None:
         return ""
-    if value == "" and mentions(annotation, Path, PLACED):
-        return '"": is empty, which would be the working folder; give a path'
     try:
         shown = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):  # an object
         shown = ""
+    if shown == '""' and mentions(annotation, Path, PLACED):
+        return '"": is empty, which would be the working folder; give a path'
     try:
         adapter.validate_json(shown, strict=True) if shown else adapter.validate_python(value)
     except ValidationError as error:
