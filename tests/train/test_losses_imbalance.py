@@ -178,7 +178,7 @@ def test_auto_weighs_by_what_check_counts() -> None:
         ({"class_weights": [1, -1]}, "entry 1 must be greater than or equal to 0"),
         ({"ohem": {"threshold": 0.7}}, "is missing"),
         ({"ohem": {"threshold": 7, "min_kept": 1}}, "less than or equal to 1"),
-        ({"ohem": {"threshold": 0.7, "min_kept": 1, "keep": 1}}, "not permitted"),
+        ({"ohem": {"threshold": 0.7, "min_kept": 1, "keep": 1}}, "keep is no key"),
         ({"dice": -1}, "greater than or equal to 0"),
     ],
 )
