@@ -19,9 +19,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from all that is imported by now: looking at it takes 0.4 s."""
+    """Keep the garbage collector from all that is imported by now: looking at it takes 0.4 s.
+
+    From then on it looks every 20,000 objects, not every 700: an eighth of a composition's time.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture
