@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-import yaml_cache  # noqa: F401
+import composition_cache  # noqa: F401
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it: it would ask the network
 os.environ["WANDB_MODE"] = "offline"

@@ -9,7 +9,7 @@ import matplotlib.pyplot
 import pytest  # the main module, at which every child looks
 import torch._dynamo  # imported by the first optimizer
 import tqdm.auto
-import yaml_cache
+import composition_cache
 from launching import check_command_line
 
 import danet_lightning.check.report
@@ -23,7 +23,8 @@ import danet_lightning.train.run
 import danet_lightning.train.wandb_logger
 from danet_lightning.config.commands import TrainConfig
 
-check_command_line("train", TrainConfig, ["trainer=cpu"])  # Hydra's parser, the signatures
+for logger in ([], ["logger=csv"]):  # Hydra's parser, the signatures, what most tests compose
+    check_command_line("train", TrainConfig, ["trainer=cpu", *logger])
 gc.collect()
 gc.freeze()  # a look at a million objects that stay takes a child longer than its own work
 gc.set_threshold(20_000)  # as in the tests
