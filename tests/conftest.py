@@ -3,8 +3,8 @@ import os
 import random
 from pathlib import Path
 
-import pytest
 import composition_cache  # noqa: F401
+import pytest
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it: it would ask the network
 os.environ["WANDB_MODE"] = "offline"

@@ -4,9 +4,9 @@ Only the values of the command line are new each time. What comes before them, t
 the merged files, is a function of the files and of the choices of groups.
 """
 
-import os
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hydra._internal import config_loader_impl
@@ -31,8 +31,12 @@ def kept(key: Any, compute: Callable[[], Any]) -> Any:
     return pickle.loads(_kept[key])
 
 
-def state(file: str | int, name: str) -> State:
-    facts = os.stat(file)
+def state(name: str) -> State:
+    """As it is now; with zeros when it is gone."""
+    try:
+        facts = Path(name).stat()
+    except FileNotFoundError:
+        return name, 0, 0
     return name, facts.st_mtime_ns, facts.st_size
 
 
@@ -40,12 +44,8 @@ def load(file: Any) -> Any:
     """Do what OmegaConf.load does; the content of an open file is parsed anew when it changes."""
     if not hasattr(file, "fileno"):
         return _load(file)
-    _opened.append(state(file.fileno(), file.name))
+    _opened.append(state(file.name))
     return kept(_opened[-1], lambda: _load(file))
-
-
-def is_as_it_was(file: State) -> bool:
-    return os.path.exists(file[0]) and state(file[0], file[0]) == file
 
 
 def create_defaults_list(
@@ -57,7 +57,7 @@ def create_defaults_list(
     places = tuple((source.scheme(), source.path) for source in repo.get_sources())
     lines = tuple(each.input_line for each in groups)
     key = (places, config_name, lines, *options.values())
-    if not all(map(is_as_it_was, _files.get(key, ()))):
+    if any(state(file[0]) != file for file in _files.get(key, ())):
         del _kept[key], _files[key]
     result = kept(key, lambda: _list(repo, config_name, groups, **options))
     repo.files = _files.setdefault(key, tuple(_opened))
@@ -68,7 +68,7 @@ def create_defaults_list(
 
 
 def merge(loader: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> Any:
-    """Do what Hydra's method does with the files of a defaults list; all of them are open by now."""
+    """Do what Hydra's method does with the files of a defaults list, which have been opened."""
     _opened.clear()
     return kept((repo.files, *map(repr, defaults)), lambda: _merge(loader, defaults, repo))
 

@@ -4,12 +4,12 @@
 
 import gc
 
+import composition_cache
 import matplotlib.backends.backend_agg
 import matplotlib.pyplot
 import pytest  # the main module, at which every child looks
 import torch._dynamo  # imported by the first optimizer
 import tqdm.auto
-import composition_cache
 from launching import check_command_line
 
 import danet_lightning.check.report
