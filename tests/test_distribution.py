@@ -1,5 +1,6 @@
 """One, two and three processes: the same counts, the same files, the same step."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,20 @@ def alone(tmp_path_factory) -> tuple[dict[str, torch.Tensor], Path]:
     return torch.load(folder / "run" / "last.ckpt", weights_only=True), folder
 
 
+def losses(folder: Path) -> list[float]:
+    """The recorded losses of the steps, of all outputs and of each."""
+    with (folder / "run" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    return [float(row[name]) for row in rows for name in row if name.startswith("train/loss")]
+
+
 @pytest.mark.parametrize(
     ("world", "parts"),
     [pytest.param(2, 1, marks=pytest.mark.slow), (1, 4), (2, 2)],
 )
 def test_step_of_one_global_batch(alone, tmp_path, world, parts):
     """Processes and accumulated parts: the mean over the labelled pixels of the global batch."""
-    reference, _ = alone
+    reference, folder = alone
     succeed(
         world, "train", *STEP, *devices(world), f"trainer.accumulate_grad_batches={parts}",
         "run_dir=run", cwd=tmp_path,
@@ -110,3 +118,4 @@ def test_step_of_one_global_batch(alone, tmp_path, world, parts):
     for name, tensor in reference["state_dict"].items():
         if tensor.is_floating_point():
             torch.testing.assert_close(found["state_dict"][name], tensor, rtol=0, atol=1e-6)
+    assert losses(tmp_path) == pytest.approx(losses(folder), abs=1e-5)

@@ -207,6 +207,10 @@ def at_top(**changes: Any) -> Callable[[Content], None]:
     return lambda content: content.update(changes)
 
 
+def without_numbers(content: Content) -> None:
+    content["state_dict"]["net.backbone.fourth.bias"].fill_(float("nan"))
+
+
 def nested(depth: int) -> list[Any]:
     value: list[Any] = []
     for _ in range(depth):
@@ -305,6 +309,7 @@ MALFORMED = {
     "no weights": (at_top(state_dict=None), "state_dict: Input should be a valid dictionary"),
     "weights of text": (at_top(state_dict={"net.a": "b"}), "net.a is a str, not a tensor"),
     "other weights": (at_top(state_dict={"net.a": torch.ones(1)}), "do not fit their own model"),
+    "weights of NaN": (without_numbers, "holds NaN or infinity"),
     "an epoch of text": (at_top(epoch="3"), "epoch: Input should be a valid integer"),
     "loops of numbers": (at_top(loops=3), "loops: Input should be"),
     "loops without epochs": (at_top(loops={"fit_loop": {}}), "loops: the number of epochs"),

@@ -12,6 +12,7 @@ import torchvision
 from recipe import golden_input, golden_outputs, golden_weights
 from torch import Tensor
 
+from danet_lightning.errors import RequestError
 from danet_lightning.models import DANet, dilated_resnet, export_weights, import_weights
 from danet_lightning.models.sources import MMSEGMENTATION
 
@@ -251,6 +252,16 @@ def test_every_wrong_tensor_is_listed(weights: dict[str, Tensor]) -> None:
     assert "missing (3): pretrained.conv1.weight, head.sa.gamma, head.conv8.1.weight" in text
     assert "left over (1): head.conv9.weight" in text
     assert "misshaped (1): head.conv51.1.bias (2,) instead of (128,)" in text
+
+
+def test_numbers_that_no_training_leaves_are_refused(weights: dict[str, Tensor]) -> None:
+    for name, number, said in (
+        ("head.sa.gamma", torch.inf, "holds NaN or infinity"),
+        ("head.conv51.1.running_var", -1.0, "holds a variance below 0"),
+    ):
+        wrong = weights | {name: torch.full_like(weights[name], number)}
+        with pytest.raises(RequestError, match=f"the authors' DANet.*: {name} {said}"):
+            import_weights(wrong)
 
 
 def test_contents_that_are_no_danet(weights: dict[str, Tensor]) -> None:

@@ -78,17 +78,41 @@ def test_weights_come_from_a_file_under_timms_names(tmp_path: Path, seed: int) -
         TimmBackbone("convnext_atto", pretrained=tmp_path / "nowhere.pth")
 
 
-@pytest.mark.parametrize("damage", ["left out", "another order", "of another network"])
-def test_a_port_that_does_not_fit_is_refused(damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("left out", r"do not fit\. missing \(1\): _blocks\.3\._bn0\.bias$"),
+        ("of another network", "for tf_efficientnet_lite1 do not fit"),
+        ("no numbers", r"_blocks\.3\._bn0\.bias holds NaN"),
+    ],
+)
+def test_a_port_that_does_not_fit_is_refused(damage: str, message: str, tmp_path: Path) -> None:
     given = torch.load(port(), weights_only=True)
     if damage == "left out":
         given.pop("_blocks.3._bn0.bias")
-    elif damage == "another order":
-        given = dict(sorted(given.items()))
+    elif damage == "no numbers":
+        given["_blocks.3._bn0.bias"].fill_(torch.nan)
     torch.save(given, tmp_path / "port.pth")
     name = "tf_efficientnet_lite1" if damage == "of another network" else "tf_efficientnet_lite0"
-    with pytest.raises(ValueError, match=f"weights for {name} do not fit"):
+    with pytest.raises(ValueError, match=message):
         TimmBackbone(name, pretrained=tmp_path / "port.pth")
+
+
+def test_the_order_of_a_file_does_not_matter(tmp_path: Path) -> None:
+    """Blocks 6 and 7 have the same shapes, so that by their order they could be mistaken."""
+    given = torch.load(port(), weights_only=True)
+    torch.save(dict(sorted(given.items(), reverse=True)), tmp_path / "port.pth")
+    found = TimmBackbone("tf_efficientnet_lite0", pretrained=tmp_path / "port.pth").state_dict()
+    for name, tensor in TimmBackbone("tf_efficientnet_lite0", port()).state_dict().items():
+        assert torch.equal(found[name], tensor), name
+
+
+def test_one_wrong_byte_of_the_packages_file_is_noticed(tmp_path: Path) -> None:
+    content = bytearray(port().read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / port().name).write_bytes(content)
+    with pytest.raises(RequestError, match="is damaged: its SHA-256 begins with"):
+        TimmBackbone("tf_efficientnet_lite0", pretrained=tmp_path / port().name)
 
 
 @pytest.mark.slow
@@ -97,9 +121,10 @@ def test_each_family_that_is_named_keeps_the_output_stride(family: str) -> None:
     name = next(iter(timm.list_models(f"{family}*")))
     with torch.device("meta"):
         backbone = TimmBackbone(name).eval()
-        stage3, stage4 = backbone(torch.empty(1, 3, 64, 40))
-    assert (stage3.shape[1], stage4.shape[1]) == backbone.channels
-    assert stage3.shape[2:] == stage4.shape[2:] == (8, 5)
+        for height, width in [(64, 40), (33, 49), (1, 7)]:
+            stage3, stage4 = backbone(torch.empty(1, 3, height, width))
+            assert (stage3.shape[1], stage4.shape[1]) == backbone.channels
+            assert stage3.shape[2:] == stage4.shape[2:] == (-(-height // 8), -(-width // 8))
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "convnext_atto", "resnet18"])
@@ -134,6 +159,20 @@ def test_dilation_computes_the_undilated_features_and_more(seed: int) -> None:
     torch.testing.assert_close(stage4[:, :, ::4, ::4], last, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["convnext_atto", "mobilevitv2_050", "resnet18"])
+def test_the_last_row_and_column_are_seen(name: str, seed: int) -> None:
+    """33 x 17 pixels: what a stride of 8 does not fill, some networks would leave out."""
+    torch.manual_seed(seed)
+    images = torch.randn(1, 3, 33, 17, requires_grad=True)
+    for features in TimmBackbone(name).eval()(images):
+        assert features.shape[2:] == (5, 3)
+        features.square().sum().backward(retain_graph=True)
+        assert images.grad is not None
+        assert images.grad[..., -1, :].any()
+        assert images.grad[..., -1].any()
+        images.grad = None
+
+
 def test_its_own_mean_and_std_are_the_networks() -> None:
     net = DANet(TimmBackbone("mobilevitv2_050"), 3)
     assert normalization(net) == {"mean": [0.0] * 3, "std": [255.0] * 3}
@@ -144,6 +183,10 @@ def test_its_own_mean_and_std_are_the_networks() -> None:
     [
         ("convnext_tinny", "timm has no such network; did you mean convnext_tiny?"),
         ("swin_tiny_patch4_window7_224", "does not keep .* Choose one .* convnext, .*resnet,"),
+        (
+            "botnet26t_256",
+            "takes images of a certain size alone. Choose another network, of timm's",
+        ),
         ("vgg11", "does not keep its last two stages at output_stride=8"),
         ("convnext_tiny.nobody", "convnext_tiny.nobody: Invalid pretrained tag"),
         ("hf-hub:somebody/something", "must match"),

@@ -89,3 +89,13 @@ def test_another_backbone_is_refused(undisturbed: Path) -> None:
     assert "is of another network" in str(raised.value)
     assert "backbone._target_=small_net.SmallNet" in str(raised.value)
     assert all(map(torch.equal, before, nets[0].state_dict().values()))
+
+
+def test_weights_of_a_diverged_training_are_refused(undisturbed: Path, tmp_path: Path) -> None:
+    content = torch.load(undisturbed / "best.ckpt", weights_only=True)
+    content["state_dict"]["net.backbone.fourth.bias"].fill_(torch.nan)
+    torch.save(content, tmp_path / "diverged.ckpt")
+    facts = content["danet_lightning"]
+    net, wider = (DANet(SmallNet(), num_classes=len(facts["classes"]) + more) for more in (0, 1))
+    with pytest.raises(RequestError, match=r"init_from: .*diverged\.ckpt: backbone.* holds NaN"):
+        initialize(net, wider, tmp_path / "diverged.ckpt", facts)

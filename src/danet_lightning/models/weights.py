@@ -86,7 +86,8 @@ def load_strictly(
         name_in_source: The source's name for one of the module's names.
 
     Raises:
-        ValueError: Tensors are missing, left over or misshaped; the message lists each.
+        ValueError: Tensors are missing, left over or misshaped; the message lists each. Or one is
+            refused by `refuse_other_numbers`.
     """
     expected = {
         name_in_source(name): (name, tensor) for name, tensor in module.state_dict().items()
@@ -111,7 +112,46 @@ def load_strictly(
             if names
         ]
         raise ValueError(f"{source} do not fit. {'; '.join(listed)}")
+    refuse_other_numbers({name: tensor for name, (_, tensor) in expected.items()}, weights, source)
     module.load_state_dict({name: weights[foreign] for foreign, (name, _) in expected.items()})
+
+
+def refuse_other_numbers(
+    expected: Mapping[str, Any], weights: Mapping[str, Any], source: str
+) -> None:
+    """Refuse weights that torch would convert with a loss, or that no training leaves.
+
+    Args:
+        expected: The network's tensors, by the names in `weights`.
+        weights: What would be loaded.
+        source: Begins the error message.
+
+    Raises:
+        RequestError: A tensor is of another kind of numbers, not finite, or a variance below 0.
+    """
+    for name, tensor in weights.items():
+        wanted = expected.get(name)
+        if not isinstance(tensor, Tensor) or not isinstance(wanted, Tensor):
+            continue  # an extra state, or a name that the network has not
+        where = f"{source}: {name[:80]} holds"
+        if _kind(tensor) != _kind(wanted):
+            raise RequestError(f"{where} {tensor.dtype}, and the model has {wanted.dtype} there.")
+        if tensor.is_meta:
+            continue  # it has a size and no numbers
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise RequestError(
+                f"{where} NaN or infinity, of which a network computes nothing else: the training "
+                "had diverged, or the file is damaged. Take an earlier one, or fetch it again."
+            )
+        if name.endswith("running_var") and (tensor < 0).any():  # its root would be no number
+            raise RequestError(
+                f"{where} a variance below 0, which no training leaves: the file is damaged. Fetch "
+                "or export it again."
+            )
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
 
 
 def _is_counter(name: str) -> bool:

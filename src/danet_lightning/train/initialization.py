@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from danet_lightning.checkpoints import loading
 from danet_lightning.errors import RequestError
+from danet_lightning.models.weights import refuse_other_numbers
 
 
 def initialize(net: nn.Module, wider: nn.Module, path: Path, facts: Mapping[str, Any]) -> str:
@@ -26,7 +27,7 @@ def initialize(net: nn.Module, wider: nn.Module, path: Path, facts: Mapping[str,
         Sentences on which tensors were taken, and which were not and why.
 
     Raises:
-        RequestError: The file cannot be read, or is of another network.
+        RequestError: The file cannot be read, is of another network, or holds NaN.
     """
     try:
         content = loading.read(path)
@@ -48,6 +49,7 @@ def initialize(net: nn.Module, wider: nn.Module, path: Path, facts: Mapping[str,
             f"not fit, the first is {misfits[0]}. {_remedy(facts['config'], other['config'])}"
         )
     fits = {name: stored[name] for name in wanted if name in stored and name not in unusable}
+    refuse_other_numbers(wanted, fits, f"init_from: {path}")
     net.load_state_dict(fits, strict=False)
     lists = {
         "of other classes, left random": [n for n in wanted if n in unusable],

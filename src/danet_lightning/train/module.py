@@ -4,7 +4,7 @@ B: images, C: classes, H, W: pixels.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -78,7 +78,9 @@ class SegmentationModule(EvaluationModule):
         if compile:
             self.net.compile()  # in place: no name in a checkpoint changes; `predict_logits` stays
         self.meter = Meter()
-        self._shares: list[Tensor] = []  # labelled shares of the batches of this step
+        # of the batches of this step: labelled shares, and the losses times these
+        self._shares: list[Tensor] = []
+        self._losses: list[Tensor] = []
 
     def setup(self, stage: str) -> None:
         """Share batch statistics between GPUs, as the paper does; CPUs cannot.
@@ -127,29 +129,31 @@ class SegmentationModule(EvaluationModule):
         terms: dict[str, Tensor] = self.loss(outputs, batch["mask"])
         total = torch.stack(list(terms.values())).sum()
         self.log("train/loss", total.detach(), logger=False)
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
-            shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
-            self.meter.stepped(len(batch["mask"]) * shares)
-            self._record_step(total, terms)
-        if self.trainer.accumulate_grad_batches == 1:
-            return total
-        counted: Callable[[Tensor], Tensor] = getattr(self.loss, "counted", labelled_pixels)
-        self._shares.append(counted(batch["mask"]) / batch["mask"].numel())
-        return total * self._shares[-1]
+        parts = self.trainer.accumulate_grad_batches
+        share = torch.ones_like(total)
+        if parts > 1:
+            counted: Callable[[Tensor], Tensor] = getattr(self.loss, "counted", labelled_pixels)
+            share = counted(batch["mask"]) / batch["mask"].numel()
+        self._shares.append(share)
+        self._losses.append(share * torch.stack([total, *terms.values()]).detach())
+        if (batch_idx + 1) % parts == 0:
+            self.meter.stepped(len(batch["mask"]) * parts * self.trainer.world_size)
+            self._record_step(terms)
+        return total * share
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Make the accumulated gradient that of the mean over all labelled pixels of the step.
 
         Lightning averages over the batches of a step, however much in each of them counts.
         """
-        if self._shares:
+        if self.trainer.accumulate_grad_batches > 1:
             mean = torch.stack(self._shares).mean().clamp(min=1e-6)
             for parameter in self.parameters():
                 if parameter.grad is not None:
                     parameter.grad.div_(mean)
-            self._shares = []
+        self._shares, self._losses = [], []
 
-    def _record_step(self, total: Tensor, terms: Mapping[str, Tensor]) -> None:
+    def _record_step(self, terms: Iterable[str]) -> None:
         step, trainer = self.trainer.global_step, self.trainer
         steps_an_epoch = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -158,7 +162,7 @@ class SegmentationModule(EvaluationModule):
             return
         names = ["train/loss", *(f"train/loss/{name}" for name in terms)]
         # each process has the share of its own pixels
-        values = torch.stack([total, *terms.values()]).detach()
+        values = torch.stack(self._losses).sum(0) / torch.stack(self._shares).sum().clamp(min=1e-6)
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         row = dict(zip(names, values.tolist(), strict=True))
         row |= {f"gamma/{name}": gamma for name, gamma in self.gammas().items()}
