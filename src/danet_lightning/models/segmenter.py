@@ -4,15 +4,17 @@ B: images, C: classes, H, W: the image's own size.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 MEAN = (123.675, 116.28, 103.53)  # ImageNet's R, G and B: 255 * (0.485, 0.456, 0.406)
 STD = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
+Images = Tensor | NDArray[np.uint8] | Image.Image
 
 
 @runtime_checkable
@@ -112,41 +114,80 @@ class Segmenter(nn.Module):
             images: (B, 3, H, W) uint8 RGB, on the network's device.
 
         Raises:
-            ValueError: They are no bytes; `net` alone takes what is normalised already.
+            ValueError: They are something else; `net` alone takes what is normalised already.
         """
-        if images.dtype != torch.uint8:
+        if not (isinstance(images, Tensor) and _is_batch(images)):
             raise ValueError(
-                f"images of type {images.dtype}: give RGB in uint8, 0 to 255; images that are "
-                "normalised already go to .net"
+                f"{_described(images)}: give a tensor (B, 3, H, W), RGB in uint8. `segment` takes "
+                "images of other kinds, and `net` those that are normalised already."
             )
         return self.net(normalize(images, self.mean, self.std))
 
+    @overload
+    def segment(self, images: Images) -> Tensor: ...
+
+    @overload
+    def segment(self, images: list[Images] | tuple[Images, ...]) -> list[Tensor]: ...
+
     @torch.inference_mode()
-    def segment(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
-        """Find the class of each pixel, by the protocol.
+    def segment(self, images: Any) -> Any:
+        """Find the class of each pixel of one image or of many, by the protocol.
 
         Args:
-            images: (H, W, 3) or (B, 3, H, W) uint8 RGB, an array or a tensor on any device.
+            images: One image, an array, a tensor (H, W, 3) or Pillow's; a batch (B, 3, H, W); or a
+                list of images of any sizes. RGB in uint8, on any device.
 
         Returns:
-            (H, W) or (B, H, W) int64 class ids, on the network's device.
+            (H, W) or (B, H, W) int64 class ids on the network's device; of a list, a list.
 
         Raises:
-            ValueError: The images have another shape or type.
+            ValueError: An image has another shape, type or mode; no image is segmented then.
         """
-        if isinstance(images, np.ndarray):
-            images = np.require(images, requirements="W")  # a copy of what Pillow lends, say
-        pixels = torch.as_tensor(images)
-        is_image = pixels.ndim == 3 and pixels.shape[2] == 3
-        if pixels.dtype != torch.uint8 or not (
-            is_image or (pixels.ndim == 4 and pixels.shape[1] == 3)
-        ):
-            raise ValueError(
-                f"images of shape {tuple(pixels.shape)} and type {pixels.dtype}: give one image as "
-                "(H, W, 3) or a batch as (B, 3, H, W), RGB in uint8."
-            )
+        if isinstance(images, list | tuple):
+            return [self.segment(pixels) for pixels in [_pixels(image) for image in images]]
+        pixels = _pixels(images)
         device = next(self.net.parameters(), pixels).device
-        batch = (pixels.permute(2, 0, 1)[None] if is_image else pixels).to(device)
+        is_batch = _is_batch(pixels)
+        batch = (pixels if is_batch else pixels.permute(2, 0, 1)[None]).to(device)
         black = black_pixel(self.mean, self.std).to(device)
         scores = self.protocol(self.net, normalize(batch, self.mean, self.std), black)
-        return scores.argmax(1)[0] if is_image else scores.argmax(1)
+        return scores.argmax(1) if is_batch else scores.argmax(1)[0]
+
+
+def _pixels(images: Any) -> Tensor:
+    """Return an image (H, W, 3) or a batch (B, 3, H, W) as a tensor.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    is_rgb = isinstance(images, Image.Image) and images.mode == "RGB"
+    array = np.asarray(images) if is_rgb else images
+    if not (isinstance(array, np.ndarray | Tensor) and (_is_image(array) or _is_batch(array))):
+        raise ValueError(
+            f"{_described(images)}: give one image as (H, W, 3) or a batch as (B, 3, H, W), RGB in "
+            'uint8 with at least one pixel; an image of Pillow by .convert("RGB"); or a list of '
+            "images of any sizes."
+        )
+    # a copy, as PyTorch takes no array that runs backwards, nor one that it must not write
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array, order="C"))
+
+
+def _is_image(pixels: Tensor | NDArray[Any]) -> bool:
+    return _are_bytes(pixels) and pixels.ndim == 3 and pixels.shape[2] == 3
+
+
+def _is_batch(pixels: Tensor | NDArray[Any]) -> bool:
+    return _are_bytes(pixels) and pixels.ndim == 4 and pixels.shape[1] == 3
+
+
+def _are_bytes(pixels: Tensor | NDArray[Any]) -> bool:
+    return str(pixels.dtype) in ("uint8", "torch.uint8") and 0 not in pixels.shape
+
+
+def _described(images: Any) -> str:
+    """Name what was given for images, by its kind, shape and type."""
+    if isinstance(images, Image.Image):
+        return f"an image of mode {images.mode}"
+    if isinstance(images, np.ndarray | Tensor):
+        return f"images of shape {tuple(images.shape)} and type {images.dtype}"
+    return f"{str(images)[:80]!r} of type {type(images).__name__}"
