@@ -20,11 +20,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from danet_lightning.errors import RequestError
+from danet_lightning.processes.internals import SCHEDULE_RATES, SCHEDULE_STEPS
 
 MOST_VALUES = 1_000_000  # a training of ResNet-152 with Adam has 10,000
 DEEPEST = 50
 # what travels with a network that is exported, beside a part of the configuration
 PORTABLE = ("classes", "palette", "mean", "std", "git_commit", "config_hash", "versions")
+RATES = ("base_lrs", SCHEDULE_RATES)
 MOMENTS = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")  # SGD, Adam(W)
 
 
@@ -62,8 +64,8 @@ def _of_numbers(state: dict[str, Any]) -> dict[str, Any]:
     for name, value in state.items():
         if name == "optimizer" or callable(getattr(LRScheduler, name, None)):
             raise ValueError(f"{name} is no value of a schedule")
-        numbers = value if name in ("base_lrs", "_last_lr") else [value]
-        is_number = name in ("base_lrs", "_last_lr", "last_epoch", "_step_count")
+        numbers = value if name in RATES else [value]
+        is_number = name in (*RATES, "last_epoch", SCHEDULE_STEPS)
         if is_number and not (isinstance(numbers, list) and {*map(type, numbers)} <= {int, float}):
             raise ValueError(f"{name} is no number")
     return state

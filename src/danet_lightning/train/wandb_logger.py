@@ -1,11 +1,8 @@
 """Record a run in Weights & Biases: online where it can be, offline where it cannot."""
 
 import glob
-import json
 import logging
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from pydantic import ValidationError
 
 from danet_lightning.errors import RequestError, checked, first_line
-from danet_lightning.processes.internals import WANDB_FLUSH_SETTING
+from danet_lightning.processes.internals import WANDB_FLUSH_SETTING, summary_of_wandb
 from danet_lightning.train.wandb_mode import choose_mode
 
 log = logging.getLogger(__name__)
@@ -180,10 +177,4 @@ def _id_file(run_dir: Path) -> Path:
 
 def recorded_rows(folder: Path) -> int:
     """Count the rows of the run up to the end of the transaction log in a W&B folder."""
-    tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(folder)]
-    result = subprocess.run(tool, capture_output=True, text=True, timeout=120)
-    try:
-        summary = json.loads(result.stdout)["summary"]
-    except (ValueError, KeyError):  # killed before anything was logged
-        return 0
-    return int(summary.get("_step", -1)) + 1
+    return int(summary_of_wandb(folder).get("_step", -1)) + 1

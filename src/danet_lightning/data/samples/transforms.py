@@ -12,7 +12,6 @@ import albumentations
 import cv2
 import numpy as np
 from albumentations.core.transforms_interface import BaseTransformInitSchema
-from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -63,8 +62,6 @@ class RandomScaleCrop(albumentations.DualTransform):  # type: ignore[misc]  # is
         fill_mask: Value of padded mask pixels.
         p: Probability that albumentations applies a transform at all; 1, as batches need.
     """
-
-    _targets = (Targets.IMAGE, Targets.MASK)
 
     class InitSchema(BaseTransformInitSchema):  # type: ignore[misc]
         """What albumentations checks the arguments with."""
