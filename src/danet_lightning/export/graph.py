@@ -134,14 +134,18 @@ def _forget_sources(model: Any) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep back what the exporter logs of its own steps; what fails is raised."""
-    logging.disable(logging.WARNING)
+    """Keep back what torch's exporter and its libraries log of their own steps, and warn of."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _first_reason(error: BaseException) -> str:
