@@ -273,7 +273,7 @@ def test_a_mask_that_cannot_do_ends_after_ten_more_places(stripes):
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        RandomScaleCrop((8, 8), (1.0, 1.0), **options)
+        Augmentation((8, 8), **options)
 
 
 def drawn_parameters(seed: int, draws: int) -> np.ndarray:

@@ -11,9 +11,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks
 import albumentations
 import cv2
 import numpy as np
-from albumentations.core.transforms_interface import BaseTransformInitSchema
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from danet_lightning.data.base import IGNORE
 from danet_lightning.data.samples.photometric import PhotometricDistortion
@@ -62,16 +61,6 @@ class RandomScaleCrop(albumentations.DualTransform):  # type: ignore[misc]  # is
         fill_mask: Value of padded mask pixels.
         p: Probability that albumentations applies a transform at all; 1, as batches need.
     """
-
-    class InitSchema(BaseTransformInitSchema):  # type: ignore[misc]
-        """What albumentations checks the arguments with."""
-
-        crop_size: tuple[PositiveInt, PositiveInt]
-        scale_range: tuple[PositiveFloat, PositiveFloat]
-        base_size: PositiveInt | None
-        max_category_share: Annotated[float, Field(gt=0, le=1)]
-        fill: NonNegativeInt
-        fill_mask: NonNegativeInt
 
     def __init__(
         self,
