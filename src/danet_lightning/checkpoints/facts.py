@@ -19,6 +19,7 @@ from pydantic import (
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from danet_lightning.disk.names import printable
 from danet_lightning.errors import RequestError
 from danet_lightning.processes.internals import SCHEDULE_RATES, SCHEDULE_STEPS
 
@@ -213,8 +214,7 @@ def _sentence(detail: Any) -> str:
 
 
 def _malformed(path: Path, reason: str) -> RequestError:
-    shown = "".join(sign if sign.isprintable() else "?" for sign in reason)
     return RequestError(
-        f"ckpt_path: {path} is no checkpoint that can be used: {shown}. It was changed or damaged "
-        "after it was written; fetch it again from where it comes from."
+        f"ckpt_path: {path} is no checkpoint that can be used: {printable(reason)}. It was "
+        "changed or damaged after it was written; fetch it again from where it comes from."
     )

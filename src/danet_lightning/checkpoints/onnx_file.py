@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danet_lightning.checkpoints.facts import PORTABLE
+from danet_lightning.disk.names import printable
 from danet_lightning.errors import RequestError, require_extra
 
 INPUT, CLASSES, LOGITS = "images", "classes", "logits"
@@ -176,11 +177,10 @@ def _require_answer(output: Any, name: str, classes: int) -> None:
 
 
 def _other_network(verb: str, found: Sequence[Any], wanted: str) -> RequestError:
-    told = ", ".join(f"{name} {shape} {kind}" for name, kind, shape in found) or "nothing known"
-    shown = "".join(sign if sign.isprintable() else "?" for sign in told)[:300]
+    text = ", ".join(f"{name} {shape} {kind}" for name, kind, shape in found) or "nothing known"
     return RequestError(
-        f"ckpt_path: the network in this file {verb} {shown}, where danet export writes {wanted}. "
-        "Export it again."
+        f"ckpt_path: the network in this file {verb} {printable(text)[:300]}, where "
+        f"danet export writes {wanted}. Export it again."
     )
 
 
@@ -194,6 +194,5 @@ def network(content: Mapping[str, Any]) -> OnnxNetwork:
 
 
 def _not_running(error: Exception) -> RequestError:
-    reason = " ".join(str(error).split())[:300]
-    shown = "".join(sign if sign.isprintable() else "?" for sign in reason)
-    return RequestError(f"ckpt_path: onnxruntime cannot run this file: {shown}")
+    reason = printable(" ".join(str(error).split()))[:300]
+    return RequestError(f"ckpt_path: onnxruntime cannot run this file: {reason}")

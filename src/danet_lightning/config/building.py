@@ -76,11 +76,8 @@ def build_over(
 
     if "_target_" in changes:
         built = instantiate(changes, _convert_="all")
-        if not all(isinstance(built, base) for base in kind.bases):
-            raise RequestError(
-                f"{kind.name}._target_: {changes._target_} makes a {type(built).__name__}, where a "
-                f"{kind.bases[0].__name__} is needed."
-            )
+        for base in kind.bases:
+            _of_kind(built, base, kind.name)
         return built
     values: Any = OmegaConf.to_container(changes, resolve=True)
     return rebuilding.build(_merged(stored, values), kind, trusted, typed=values)
