@@ -49,7 +49,7 @@ def attention_figure(
         channels: Whose features after channel attention are drawn; by default the two that it
             changes most.
     """
-    rows, columns = observation.given
+    rows, columns = observation.original_size
     places = {n: ((y + 0.5) / rows, (x + 0.5) / columns) for n, (y, x) in enumerate(points, 1)}
     panels = [Panel("image", _small(observation.image), places)]
     maps = []
@@ -91,7 +91,7 @@ def typical_points(observation: Observation, number: int = 2) -> list[tuple[int,
     for index in ids[np.argsort(-counts, kind="stable")][:number]:
         depth = distance_transform_edt(np.pad(prediction == index, 1))[1:-1, 1:-1]
         deepest = np.unravel_index(depth.argmax(), depth.shape)
-        sizes = zip(deepest, observation.given, prediction.shape, strict=True)
+        sizes = zip(deepest, observation.original_size, prediction.shape, strict=True)
         y, x = ((2 * int(at) + 1) * size // (2 * seen) for at, size, seen in sizes)
         points.append((y, x))
     return points
@@ -99,7 +99,7 @@ def typical_points(observation: Observation, number: int = 2) -> list[tuple[int,
 
 def _times(map_: PositionMap, observation: Observation, point: tuple[int, int]) -> Tensor:
     """(h, w): what a pixel looks at, in multiples of 1/N."""
-    index = position_of(point, observation.given, map_.size)
+    index = position_of(point, observation.original_size, map_.size)
     (row,) = map_.rows(torch.tensor([index]))
     times: Tensor = (row * len(row)).reshape(map_.size)
     return times

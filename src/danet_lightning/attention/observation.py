@@ -60,14 +60,14 @@ class Observation:
     """All that is seen in one image.
 
     Attributes:
-        given: (rows, columns) of the image as it was given.
+        original_size: (rows, columns) of the image as it was before it was reduced.
         image: (H, W, 3) RGB.
         label: (H, W) class ids, 255 where ignored; None: not known.
         prediction: (H, W) class ids.
         branches: One for each attention module.
     """
 
-    given: tuple[int, int]
+    original_size: tuple[int, int]
     image: Pixels
     label: Pixels | None
     prediction: Pixels

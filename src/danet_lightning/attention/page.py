@@ -63,7 +63,7 @@ def page(
     height, width = observation.prediction.shape
     return environment.get_template("page.html").render(
         name=printable(name),
-        given=observation.given,
+        original_size=observation.original_size,
         seen=(height, width),
         pictures=_pictures(observation, palette, numbered),
         parts=parts,
@@ -79,7 +79,7 @@ def page(
             "classes": names,
             "palette": [list(color) for color in palette],
             "colors": _packed(color_ramp()),
-            "given": observation.given,
+            "original_size": observation.original_size,
             "point": point,
             "parts": parts,
         },

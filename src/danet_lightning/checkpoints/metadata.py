@@ -79,8 +79,8 @@ def config_hash(plain: Mapping[str, Any]) -> str:
 def seed_source() -> str:
     """Find where the seed comes from: the command line, or the configuration files."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    is_given = any(override.lstrip("+").startswith("seed=") for override in overrides)
-    return "command line" if is_given else "configuration"
+    is_typed = any(override.lstrip("+").startswith("seed=") for override in overrides)
+    return "command line" if is_typed else "configuration"
 
 
 def versions() -> dict[str, str]:

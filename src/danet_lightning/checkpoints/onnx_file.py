@@ -155,29 +155,29 @@ class OnnxNetwork(nn.Module):
 
 def _require_images(inputs: Sequence[Any]) -> None:
     """Require that a network takes what `run` gives it: bytes of RGB images of any size."""
-    found = [(each.name, each.type, each.shape) for each in inputs]
+    tensors = [(each.name, each.type, each.shape) for each in inputs]
     is_right = (
-        [each[:2] for each in found] == [(INPUT, "tensor(uint8)")]
-        and len(found[0][2]) == 4
-        and found[0][2][3] == 3
-        and not any(isinstance(length, int) for length in found[0][2][:3])
+        [each[:2] for each in tensors] == [(INPUT, "tensor(uint8)")]
+        and len(tensors[0][2]) == 4
+        and tensors[0][2][3] == 3
+        and not any(isinstance(length, int) for length in tensors[0][2][:3])
     )
     if not is_right:
-        raise _other_network("takes", found, f"{INPUT} (B, H, W, 3) in uint8, of any B, H and W")
+        raise _other_network("takes", tensors, f"{INPUT} (B, H, W, 3) in uint8, of any B, H and W")
 
 
 def _require_answer(output: Any, name: str, classes: int) -> None:
     """Require that a network answers as `run` reads it: with classes or logits of each pixel."""
-    found = [(output.name, output.type, output.shape)] if output is not None else []
+    tensors = [(output.name, output.type, output.shape)] if output is not None else []
     kind, rank = ("tensor(float)", 4) if name == LOGITS else ("tensor(uint8)", 3)
     is_right = output is not None and output.type == kind and len(output.shape) == rank
     if not is_right or (name == LOGITS and output.shape[1] != classes):
         wanted = f"{LOGITS} (B, {classes}, H, W) in float32 or {CLASSES} (B, H, W) in uint8"
-        raise _other_network("answers with", found, wanted)
+        raise _other_network("answers with", tensors, wanted)
 
 
-def _other_network(verb: str, found: Sequence[Any], wanted: str) -> RequestError:
-    text = ", ".join(f"{name} {shape} {kind}" for name, kind, shape in found) or "nothing known"
+def _other_network(verb: str, tensors: Sequence[Any], wanted: str) -> RequestError:
+    text = ", ".join(f"{name} {shape} {kind}" for name, kind, shape in tensors) or "nothing known"
     return RequestError(
         f"ckpt_path: the network in this file {verb} {printable(text)[:300]}, where "
         f"danet export writes {wanted}. Export it again."

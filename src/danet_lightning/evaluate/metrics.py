@@ -107,8 +107,8 @@ def table(matrix: Tensor, classes: Sequence[str]) -> str:
     ):
         lines.append(f"{name:<{width}}  {iou:6.4f}    {accuracy:6.4f}           {part:6.4f}")
     if missing := absent(matrix, classes):
-        told = "nan: in no mean; IoU 0: predicted all the same, and in mIoU"
-        lines.append(f"\nno labelled pixel: {', '.join(missing)} ({told})")
+        meaning = "nan: in no mean; IoU 0: predicted all the same, and in mIoU"
+        lines.append(f"\nno labelled pixel: {', '.join(missing)} ({meaning})")
     summary = scores(matrix)
     lines.append("")
     lines.append(

@@ -30,9 +30,9 @@ def require_exporter() -> None:
     Raises:
         RequestError: It is too old.
     """
-    if TorchVersion(found := version("onnxscript")) < LEAST_ONNXSCRIPT:
+    if TorchVersion(installed := version("onnxscript")) < LEAST_ONNXSCRIPT:
         raise RequestError(
-            f"format=onnx: onnxscript {LEAST_ONNXSCRIPT} or newer is needed, and {found} is "
+            f"format=onnx: onnxscript {LEAST_ONNXSCRIPT} or newer is needed, and {installed} is "
             "installed: pip install -U 'danet-lightning[export]'. Or ship the network with "
             "format=hub."
         )
