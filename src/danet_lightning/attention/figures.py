@@ -98,7 +98,7 @@ def typical_points(observation: Observation, number: int = 2) -> list[tuple[int,
 
 
 def _times(map_: PositionMap, observation: Observation, point: tuple[int, int]) -> Tensor:
-    """(h, w): what a pixel looks at, in multiples of 1/N."""
+    """Return what a pixel looks at, in multiples of 1/N: (h, w)."""
     index = position_of(point, observation.original_size, map_.size)
     (row,) = map_.rows(torch.tensor([index]))
     times: Tensor = (row * len(row)).reshape(map_.size)
@@ -106,7 +106,7 @@ def _times(map_: PositionMap, observation: Observation, point: tuple[int, int]) 
 
 
 def _heat(image: Pixels, values: Tensor, most: float) -> Pixels:
-    """(H, W, 3), (h, w) -> a small (height, width, 3): the map over the grey image."""
+    """Draw values (h, w) as colors over the grey image (H, W, 3), at a size (height, width, 3)."""
     from matplotlib import colormaps
 
     small = _small(image)
@@ -120,7 +120,7 @@ def _heat(image: Pixels, values: Tensor, most: float) -> Pixels:
 
 
 def _shades(features: Tensor) -> Pixels:
-    """(h, w) -> (h, w, 3): from the least value, dark, to the largest."""
+    """Return features (h, w) as greys (h, w, 3): from the least value, dark, to the largest."""
     from matplotlib import colormaps
 
     low, high = features.aminmax()

@@ -46,12 +46,12 @@ class Branch:
 
     @property
     def title(self) -> str:
-        """What a reader calls it."""
+        """Return what a reader calls the module."""
         return TITLES[type(self.map)]
 
     @property
     def effect(self) -> float:
-        """The norm of what is added to the features over the norm of the features."""
+        """Return the norm of what is added to the features over the norm of the features."""
         return float((self.after - self.before).norm() / self.before.norm().clamp(min=1e-12))
 
 
@@ -195,7 +195,7 @@ def _recorded(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, list[Any
 
 @contextmanager
 def _answering(answers: Mapping[nn.Module, Callable[[Any], Any]]) -> Iterator[None]:
-    """Let modules give these answers, without any work of their own."""
+    """Let modules return recorded outputs instead of computing their own."""
     for module, answer in answers.items():
         module.forward = answer  # of the object; that of its class comes back
     try:

@@ -161,7 +161,9 @@ class _Content(_Strict):
 
     @model_validator(mode="after")
     def _of_these_weights(self) -> "_Content":
-        """Check that an optimizer's tensors have the shapes of weights: it finds out in a step."""
+        """Check that an optimizer's tensors have shapes of weights: torch fails at the first step
+        only.
+        """
         shapes = {weight.shape for weight in self.state_dict.values() if isinstance(weight, Tensor)}
         for states in self.optimizer_states:
             parameters = states.get("state")

@@ -51,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor in an ONNX message: weights, constants, also those inside of subgraphs."""
+    """Yield every tensor in an ONNX message: weights, constants, also those inside of subgraphs."""
     from google.protobuf.message import Message
     from onnx import TensorProto
 
@@ -113,11 +113,11 @@ class OnnxNetwork(nn.Module):
         self.align_corners = align_corners
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) normalised images -> {"fused": (B, C, H, W) logits}."""
+        """Map (B, 3, H, W) normalised images to {"fused": (B, C, H, W) logits}."""
         return {"fused": self.predict_logits(images)}
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, C, H, W) logits.
+        """Map (B, 3, H, W) normalised images to (B, C, H, W) logits.
 
         Of a file with class ids alone they are 1 for the class and 0 for the others.
         """
@@ -126,7 +126,7 @@ class OnnxNetwork(nn.Module):
         return scores.to(images.device)
 
     def run(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 RGB on the CPU -> (B, C, H, W), as `predict_logits`."""
+        """Map (B, 3, H, W) uint8 RGB on the CPU to (B, C, H, W), as `predict_logits`."""
         array = pixels.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H, W, 3)
         try:
             output = torch.from_numpy(self.session.run([self.output], {INPUT: array})[0])

@@ -108,7 +108,8 @@ def request_errors() -> Iterator[None]:
 
 @contextmanager
 def run_errors() -> Iterator[None]:
-    """Name the option with which torch and Lightning find fault while a network is trained.
+    """Turn errors of torch and Lightning during a training into ours, which name the option at
+    fault.
 
     Raises:
         RequestError: Lightning finds an argument wrong where it is used first, or cannot restore

@@ -57,14 +57,14 @@ class ConfusionMatrix(Metric):
 
 
 def class_iou(matrix: Tensor) -> Tensor:
-    """(C,) float64 intersection over union; NaN for a class neither labelled nor predicted."""
+    """Return (C,) float64 intersection over union; NaN if neither labelled nor predicted."""
     matrix = matrix.double()
     intersection = matrix.diagonal()
     return intersection / (matrix.sum(0) + matrix.sum(1) - intersection)
 
 
 def class_accuracy(matrix: Tensor) -> Tensor:
-    """(C,) float64 share of a class's labelled pixels that are found; NaN without labels."""
+    """Return the (C,) float64 share of a class's labelled pixels predicted right; NaN: no label."""
     matrix = matrix.double()
     return matrix.diagonal() / matrix.sum(1)
 

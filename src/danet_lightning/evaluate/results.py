@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def track(trainer: Trainer, module: "EvaluationModule") -> None:
-    """Tell the tracker what is run; the run folder's config.yaml says it already."""
+    """Send what is run to the loggers, such as W&B; the run folder has it in config.yaml."""
     facts = module.metadata
     facts_of_run = {**facts["config"], "protocol": module.protocol.describe()}
     facts_of_run |= {key: facts[key] for key in ("git_commit", "versions", "classes")}

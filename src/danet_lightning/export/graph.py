@@ -54,7 +54,7 @@ class ImageGraph(nn.Module):
         self.outputs = tuple(outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, H, W, 3) uint8 RGB -> (B, H, W) uint8 classes and (B, K, H, W) logits, as chosen."""
+        """Map RGB (B, H, W, 3) to the chosen ones of classes (B, H, W) and logits (B, K, H, W)."""
         logits = self.net.predict_logits(normalize(images.permute(0, 3, 1, 2), self.mean, self.std))
         results = {CLASSES: logits.argmax(1).to(torch.uint8), LOGITS: logits}
         return tuple(results[name] for name in self.outputs)

@@ -43,7 +43,7 @@ class DilatedResNet(nn.Module):
         self.channels = (width // 2, width // 2 if isinstance(self.layer4, nn.Identity) else width)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> stage 3 (B, C3, h, w) and stage 4 (B, C4, h, w).
+        """Map (B, 3, H, W) to stage 3 (B, C3, h, w) and stage 4 (B, C4, h, w).
 
         h and w are H and W over the output stride, rounded up. (With output stride 32 stage 3 is
         twice as large as stage 4.)

@@ -22,7 +22,7 @@ class Network(Protocol):
     """What can be trained and evaluated: a module whose forward returns {"fused": logits, ...}."""
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, C, H, W), the fused logits alone."""
+        """Map (B, 3, H, W) normalised images to (B, C, H, W), the fused logits alone."""
 
 
 @runtime_checkable
@@ -46,12 +46,12 @@ class EvaluationProtocol(Protocol):
 
 
 def mirror(pixels: Tensor) -> Tensor:
-    """(..., H, W) -> (..., H, W), left and right exchanged."""
+    """Exchange left and right of (..., H, W)."""
     return pixels.flip(-1)
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(B, 3, H, W) uint8 -> float32, less `mean`, over `std` (both on the 0..255 scale).
+    """Turn (B, 3, H, W) uint8 into float32, less `mean`, over `std` (both on the 0..255 scale).
 
     On an accelerator this costs nothing; in the workers it would quadruple what they send.
     """
@@ -65,7 +65,7 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def black_pixel(mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(3,): what `normalize` makes of black."""
+    """Return what `normalize` makes of black: (3,)."""
     return -torch.tensor(mean) / torch.tensor(std)
 
 

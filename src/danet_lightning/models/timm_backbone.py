@@ -90,7 +90,7 @@ class TimmBackbone(nn.Module):
             _fill(self.features, name, _weights_file(pretrained))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> the last two stages, (B, C3, h, w) and (B, C4, h, w)."""
+        """Map (B, 3, H, W) to the last two stages, (B, C3, h, w) and (B, C4, h, w)."""
         height, width = images.shape[2:]
         if self.multiple > 1:
             images = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))

@@ -71,7 +71,7 @@ class Work(NamedTuple):
 
     @property
     def has_palette(self) -> bool:
-        """Whether the PNGs carry the classes' colors."""
+        """Tell whether the PNGs carry the classes' colors."""
         return self.form is None or self.form.palette
 
 

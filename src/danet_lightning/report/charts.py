@@ -138,7 +138,7 @@ def class_differences(
 
 
 def style(number: int) -> dict[str, Any]:
-    """Return color and line of the group of a number."""
+    """Return the color and line in which the group with a number is drawn."""
     return {
         "color": COLORS[number % len(COLORS)],
         "linestyle": LINES[number // len(COLORS) % len(LINES)],

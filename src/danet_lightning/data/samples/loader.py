@@ -54,7 +54,7 @@ class TrainingLoader(SegmentationLoader):
             yield batch
 
     def start_at(self, batches: int) -> None:
-        """Let the next epoch begin behind so many batches, a whole number of steps."""
+        """Let the next epoch skip its first `batches`, a whole number of steps."""
         batches_a_step = self.sampler.batch_size_per_process // self.batch_size
         self.sampler.first_step = batches // batches_a_step
 
