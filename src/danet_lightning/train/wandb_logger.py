@@ -150,7 +150,8 @@ def wandb_logger(
     if mode == "offline":
         folders = " ".join(f"'{folder}'" for folder in [*earlier, Path(run.dir).parent])
         log.info(f"W&B: offline ({reason}). Upload the run later with: wandb sync {folders}")
-    return ContinuedWandbLogger(run, max([run.step, *map(recorded_rows, earlier)]))
+    rows = [int(summary_of_wandb(folder).get("_step", -1)) + 1 for folder in earlier]
+    return ContinuedWandbLogger(run, max([run.step, *rows]))
 
 
 def earlier_starts(run_dir: Path, save_dir: Path) -> tuple[str | None, list[Path]]:
@@ -173,8 +174,3 @@ def earlier_starts(run_dir: Path, save_dir: Path) -> tuple[str | None, list[Path
 def _id_file(run_dir: Path) -> Path:
     """Return where a run folder keeps the id of its W&B run: WANDB_DIR has those of many runs."""
     return run_dir / "wandb" / "run_id.txt"
-
-
-def recorded_rows(folder: Path) -> int:
-    """Count the rows of the run up to the end of the transaction log in a W&B folder."""
-    return int(summary_of_wandb(folder).get("_step", -1)) + 1
