@@ -3,8 +3,8 @@ import os
 import random
 from pathlib import Path
 
+import composition_cache  # noqa: F401
 import pytest
-import yaml_cache  # noqa: F401
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it: it would ask the network
 os.environ["WANDB_MODE"] = "offline"
@@ -19,9 +19,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from all that is imported by now: looking at it takes 0.4 s."""
+    """Keep the garbage collector from all that is imported by now: looking at it takes 0.4 s.
+
+    From then on it looks every 20,000 objects, not every 700: an eighth of a composition's time.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture

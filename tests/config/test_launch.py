@@ -1,6 +1,7 @@
 """The command line: what is composed, what is refused and how, and how it ends."""
 
 import errno
+import gc
 import itertools
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ from danet_lightning.config.commands import EvaluateConfig, PredictConfig, Train
 from danet_lightning.config.explanation import explain
 from danet_lightning.config.request import conf_dir, validate
 from danet_lightning.config.spelling import literal
+from danet_lightning.disk.claim import claimed
 from danet_lightning.errors import RequestError
 
 CONF = conf_dir()
@@ -403,8 +405,9 @@ def freeze(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ids=" ".join,
 )
 def test_a_folder_in_use_is_refused_untouched_and_free_after_a_kill(
-    start: Any, tmp_path: Path, capfd: Any, arguments: list[str], held: str
+    start: Any, tmp_path: Path, capfd: Any, monkeypatch: Any, arguments: list[str], held: str
 ) -> None:
+    monkeypatch.setattr(claimed.__wrapped__, "__defaults__", (0.2,))  # nobody is about to leave
     folder = tmp_path / held
     folder.mkdir(parents=True)
     (folder / "failed.json").write_text('{"of": "the first"}')
@@ -534,15 +537,19 @@ def test_a_request_that_fails_later(start: Any, capfd: Any) -> None:
     assert capfd.readouterr().err == "dataset.root: no folder data/camvid\n"
 
 
-@pytest.mark.slow  # the worker is given 5 s to end
-def test_a_request_that_fails_in_a_worker(start: Any, capfd: Any) -> None:
-    from torch.utils.data import DataLoader
+def test_a_request_that_fails_in_a_worker(
+    start: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils.data import DataLoader, _utils
+
+    monkeypatch.setattr(_utils, "MP_STATUS_CHECK_INTERVAL", 0.1)  # which it is given to end
 
     def fail(config: DictConfig) -> None:
         list(DataLoader(Broken(), num_workers=1))  # type: ignore[arg-type]
 
     assert start(fail=fail)[0] == 2
     assert capfd.readouterr().err == "mask.png: value 77;\nallowed are 0..10 and 255\n"
+    gc.collect()  # the worker, while it is given no longer
 
 
 class Broken:

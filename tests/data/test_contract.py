@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,9 @@ NAMES = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml"))
 ON_DISK = [name for name, case in CASES.items() if case.write]
 
 
+@cache
 def composed(name: str) -> Any:
+    """What training is given of a data set; nobody changes it."""
     try:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("train", [f"dataset={name}"])

@@ -70,7 +70,7 @@ def test_a_launcher_that_copies_the_process_is_known() -> None:
 
 def test_the_processes_of_lightnings_observer_are_taken_over() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        observer = _ChildProcessObserver(main_pid=0, child_processes=[process])
+        observer = _ChildProcessObserver(0, [process], sleep_period=0.05)
         observer.start()
         assert internals.processes_of_lightning() == [process]
         observer.join(30)  # with none to watch, it ends
