@@ -170,7 +170,7 @@ def test_bad_runs_by_the_command(pair: Path, tmp_path: Path) -> None:
     assert "report  report/report.html, report.csv, report.md" in done.stdout
     assert "The classes differ, so means over them are not of the same thing" in done.stdout
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "damaged: results.json: Expecting property name" in text
+    assert "damaged: results.json: Expecting ':' delimiter" in text
     assert "0.9000" in text
     assert not {"\x1b", "\x00"} & set(text)
     for words, told in (
