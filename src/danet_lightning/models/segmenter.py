@@ -107,21 +107,16 @@ class Segmenter(nn.Module):
         self.std = tuple(std)
         self.protocol = protocol
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Images) -> Any:
         """Compute the network's outputs, {"fused": (B, C, H, W) logits, ...}.
 
         Args:
-            images: (B, 3, H, W) uint8 RGB, on the network's device.
+            images: As for `segment`, but no list; one image is a batch of one.
 
         Raises:
             ValueError: They are something else; `net` alone takes what is normalised already.
         """
-        if not (isinstance(images, Tensor) and _is_batch(images)):
-            raise ValueError(
-                f"{_described(images)}: give a tensor (B, 3, H, W), RGB in uint8. `segment` takes "
-                "images of other kinds, and `net` those that are normalised already."
-            )
-        return self.net(normalize(images, self.mean, self.std))
+        return self.net(normalize(self._batch(images), self.mean, self.std))
 
     @overload
     def segment(self, images: Images) -> Tensor: ...
@@ -141,53 +136,35 @@ class Segmenter(nn.Module):
             (H, W) or (B, H, W) int64 class ids on the network's device; of a list, a list.
 
         Raises:
-            ValueError: An image has another shape, type or mode; no image is segmented then.
+            ValueError: An image has another shape, type or mode.
         """
         if isinstance(images, list | tuple):
-            return [self.segment(pixels) for pixels in [_pixels(image) for image in images]]
-        pixels = _pixels(images)
-        device = next(self.net.parameters(), pixels).device
-        is_batch = _is_batch(pixels)
-        batch = (pixels if is_batch else pixels.permute(2, 0, 1)[None]).to(device)
-        black = black_pixel(self.mean, self.std).to(device)
+            return [self.segment(each) for each in images]
+        batch = self._batch(images)
+        black = black_pixel(self.mean, self.std).to(batch.device)
         scores = self.protocol(self.net, normalize(batch, self.mean, self.std), black)
-        return scores.argmax(1) if is_batch else scores.argmax(1)[0]
+        return scores.argmax(1) if getattr(images, "ndim", 3) == 4 else scores.argmax(1)[0]
 
+    def _batch(self, images: Any) -> Tensor:
+        """Bring a batch, or one image as a batch of one, to the network's device.
 
-def _pixels(images: Any) -> Tensor:
-    """Return an image (H, W, 3) or a batch (B, 3, H, W) as a tensor.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    is_rgb = isinstance(images, Image.Image) and images.mode == "RGB"
-    array = np.asarray(images) if is_rgb else images
-    if not (isinstance(array, np.ndarray | Tensor) and (_is_image(array) or _is_batch(array))):
+        Raises:
+            ValueError: It is something else.
+        """
+        pixels, kind = images, getattr(images, "dtype", type(images).__name__)
+        if isinstance(images, Image.Image):
+            pixels, kind = np.asarray(images), f"mode {images.mode}"
+        if isinstance(pixels, np.ndarray) and str(kind) in ("uint8", "mode RGB"):
+            # copied: PyTorch takes no array that runs backwards, or must not be written
+            pixels = torch.from_numpy(np.array(pixels, order="C"))
+        if isinstance(pixels, Tensor) and pixels.dtype == torch.uint8 and pixels.numel():
+            if pixels.ndim == 3 and pixels.shape[2] == 3:
+                pixels = pixels.permute(2, 0, 1)[None]
+            if pixels.ndim == 4 and pixels.shape[1] == 3:
+                return pixels.to(next(self.net.parameters(), pixels).device)
         raise ValueError(
-            f"{_described(images)}: give one image as (H, W, 3) or a batch as (B, 3, H, W), RGB in "
-            'uint8 with at least one pixel; an image of Pillow by .convert("RGB"); or a list of '
-            "images of any sizes."
+            f"images of shape {tuple(getattr(pixels, 'shape', ()))} and type {kind}: give one "
+            "image as (H, W, 3) or a batch as (B, 3, H, W), RGB in uint8 with at least one pixel; "
+            'one of Pillow by .convert("RGB"); to `segment`, also a list of images of any sizes. '
+            "Images that are normalised already go to .net."
         )
-    # a copy, as PyTorch takes no array that runs backwards, nor one that it must not write
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array, order="C"))
-
-
-def _is_image(pixels: Tensor | NDArray[Any]) -> bool:
-    return _are_bytes(pixels) and pixels.ndim == 3 and pixels.shape[2] == 3
-
-
-def _is_batch(pixels: Tensor | NDArray[Any]) -> bool:
-    return _are_bytes(pixels) and pixels.ndim == 4 and pixels.shape[1] == 3
-
-
-def _are_bytes(pixels: Tensor | NDArray[Any]) -> bool:
-    return str(pixels.dtype) in ("uint8", "torch.uint8") and 0 not in pixels.shape
-
-
-def _described(images: Any) -> str:
-    """Name what was given for images, by its kind, shape and type."""
-    if isinstance(images, Image.Image):
-        return f"an image of mode {images.mode}"
-    if isinstance(images, np.ndarray | Tensor):
-        return f"images of shape {tuple(images.shape)} and type {images.dtype}"
-    return f"{str(images)[:80]!r} of type {type(images).__name__}"

@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 READ_IN = {"hydra-core": "1.3.2", "lightning": "2.6.5", "wandb": "0.31.0"}
 READ_IN_PYTHON = ("3.11", "3.12", "3.13")
-READ_IN_TORCH = "2.15.0"  # not capped: without these names an error is told in other words
+# PyTorch's were read in 2.15, which is not capped: without them, an error is told in other words
 WANDB_FLUSH_SETTING = "x_transaction_log_flush_interval"
 WANDB_SUMMARY = ("leet", "inspect", "--summary", "--json")
-# what a schedule's state holds beside the names that are public
-SCHEDULE_RATES = "_last_lr"
-SCHEDULE_STEPS = "_step_count"
+SCHEDULE_RATES, SCHEDULE_STEPS = "_last_lr", "_step_count"  # in the state of a schedule
+COMPILERS = ("torch._dynamo", "torch._inductor")  # the modules of torch.compile's errors
 # pickle's own code in Python, whose instructions can be replaced; `pickle.Unpickler` is in C
 PythonUnpickler = pickle._Unpickler
 
@@ -99,7 +98,7 @@ def is_restoring(error: BaseException) -> bool:
 
 def is_of_compiler(error: BaseException) -> bool:
     """Tell whether an error is one of `torch.compile`."""
-    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+    return type(error).__module__.startswith(COMPILERS)
 
 
 def replace_feeder_error(end: Callable[[Exception, Any], None]) -> None:
