@@ -52,7 +52,7 @@ class Tally:
 
 @dataclass
 class Report:
-    """All that the walk brought to light."""
+    """What was counted in each split, and every finding."""
 
     data: DataSet
     splits: dict[str, Tally] = field(default_factory=dict)

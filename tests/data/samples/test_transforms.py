@@ -29,7 +29,7 @@ def apply(transform, seed: int, image: np.ndarray, mask: np.ndarray):
 @pytest.mark.parametrize(("height", "width"), [(97, 131), (200, 64)])
 def test_mask_and_image_show_the_same_place(scale, height, width, seed):
     image, mask = coordinates(height, width)
-    crop = RandomScaleCrop((61, 57), (scale, scale), fill_mask=0)
+    crop = RandomScaleCrop((61, 57), (scale, scale))
     for draw in range(20):
         got, labels = apply(crop, seed + draw, image, mask)
         inside = got[..., 2] == 1

@@ -31,7 +31,7 @@ class Face(NamedTuple):
     light: float
 
     def at(self, part: float, y: float) -> Point:
-        """World point at a part of the length, ``y`` metres up."""
+        """Return the world point at a part of the length, ``y`` metres up."""
         (x, z), (end_x, end_z) = self.start, self.end
         return x + (end_x - x) * part, y, z + (end_z - z) * part
 
@@ -56,7 +56,7 @@ class Box:
     ahead: Ground = (0.0, 1.0)
 
     def at(self, along: float, across: float) -> Ground:
-        """Ground point at parts of the half length and the half width, from -1 to 1."""
+        """Return the ground point at parts of the half length and the half width, from -1 to 1."""
         forward, side = along * self.length / 2, across * self.width / 2
         x = self.x + forward * self.ahead[0] + side * self.ahead[1]
         return x, self.z + forward * self.ahead[1] - side * self.ahead[0]
