@@ -1,11 +1,19 @@
 """Each command imports what it uses: in a fresh interpreter, what is loaded at its end."""
 
+import ast
 import json
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
 
 HEAVY = ("albumentations", "lightning", "pandas", "scipy", "torchmetrics", "wandb")
 CHECK = """
@@ -39,6 +47,28 @@ def loaded(script: str, *arguments: str, cwd: Path) -> set[str]:
     command = [sys.executable, "-c", script + LOADED, *arguments]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a file of ours imports, anywhere in it."""
+    nodes = [*ast.walk(ast.parse(path.read_text()))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_what_is_imported_is_asked_for() -> None:
+    """And does not come along with another package only for as long as that one needs it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    asked = {canonicalize_name(Requirement(line).name) for line in lines}
+    packages = set.union(*map(imported, (ROOT / "src").rglob("*.py")))
+    packages -= {*sys.stdlib_module_names, "danet_lightning"}
+    sources = packages_distributions()
+    unasked = [
+        name for name in packages if not asked & {canonicalize_name(each) for each in sources[name]}
+    ]
+    assert unasked == []
 
 
 @pytest.mark.slow

@@ -152,7 +152,7 @@ def argument_types(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
 
 
 def unknown_key(name: str, known: Collection[str]) -> str:
-    """Tell what to say of a key that is not among the known ones."""
+    """Return the sentence about a key that is not among the known ones."""
     return f"unknown key{nearest(name, list(known))} Known: {', '.join(known) or 'none'}"
 
 
@@ -229,7 +229,7 @@ def _rule(detail: Any, entry: str) -> str:
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
-    """Pydantic's check for an annotation; None for one that it cannot judge."""
+    """Return pydantic's check for an annotation; None for one that it cannot judge."""
     try:
         return _cached_adapter(annotation)
     except TypeError:  # metadata that cannot be hashed

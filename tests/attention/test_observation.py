@@ -106,7 +106,7 @@ def test_images_are_reduced_to_what_memory_holds(
     pixels = np.zeros((*shape, 3), np.uint8)
     label = np.full(shape, 2, np.uint8)
     seen = observe(segmenter(backbone=dilated_resnet("resnet18")), pixels, label, max_side=64)
-    assert seen.given == shape
+    assert seen.original_size == shape
     assert seen.image.shape[:2] == seen.prediction.shape == expected
     assert seen.label is not None
     assert seen.label.shape == expected

@@ -1,10 +1,12 @@
 """What is exported does as the checkpoint does, at every size, and says how far."""
 
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -13,6 +15,7 @@ import onnxruntime
 import pytest
 import torch
 from commands import danet
+from onnx import load_model
 from PIL import Image
 from small_net import SmallNet
 from torch import nn
@@ -25,6 +28,7 @@ from danet_lightning.errors import RequestError, RunError
 from danet_lightning.evaluate.protocols import MultiView
 from danet_lightning.export import graph, onnx_files
 from danet_lightning.export.parity import parity
+from danet_lightning.export.quantization import quantized
 from danet_lightning.models import DANet, Segmenter
 from danet_lightning.models import attention as attention_module
 
@@ -118,6 +122,18 @@ def test_all_convolutions_run_in_8_bits(onnx: Path, tmp_path: Path) -> None:
     of_checkpoint = [node.op_type for node in library.load(onnx).graph.node]
     assert kinds.count("QLinearConv") == of_checkpoint.count("Conv") > 5
     assert "Conv" not in kinds
+
+
+def test_no_log_is_kept_back_but_the_quantizers_advice(
+    onnx: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def images() -> Iterator[dict[str, torch.Tensor]]:
+        logging.getLogger("theirs").warning("an image is odd")
+        logging.warning("and so is the next one")
+        yield {"image": torch.zeros(3, 64, 96, dtype=torch.uint8)}
+
+    quantized(load_model(onnx), images())
+    assert caplog.messages == ["an image is odd", "and so is the next one"]
 
 
 def test_what_int8_loses_is_told_first() -> None:

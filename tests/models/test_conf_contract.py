@@ -12,6 +12,7 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from danet_lightning.config.overrides import compose
 from danet_lightning.config.request import conf_dir
@@ -56,7 +57,7 @@ def broken_rules(net: Any, twin: Any) -> Iterator[str]:
         yield "predict_logits and backbone are there"
         return
     if not isinstance(getattr(net, "align_corners", None), bool):
-        yield "align_corners says how logits are resized"
+        yield "align_corners is there"
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.randn(2, 3, *size, generator=generator) for size in SIZES]
     trained = net.train()(pictures[0])
@@ -78,7 +79,21 @@ def broken_rules(net: Any, twin: Any) -> Iterator[str]:
         twin.load_state_dict(net.state_dict())
         if not torch.equal(twin.eval()(images)["fused"], outputs["fused"]):
             yield "the state dict is the whole network"
+        height, is_aligned = net.backbone(images)[1].shape[-2], net.align_corners
+        for logits in outputs.values():
+            if not _fits(logits, height, is_aligned) and _fits(logits, height, not is_aligned):
+                yield "align_corners is how logits are resized"
     yield from _idle(net.train(), pictures[0])
+
+
+def _fits(logits: Tensor, height: int, is_aligned: bool | None) -> bool:
+    """Tell whether logits (B, C, H, W) can be a bilinear resize of some with this height."""
+    columns = logits.movedim(-2, 0).flatten(1)  # (H, B * C * W)
+    weights = F.interpolate(
+        torch.eye(height)[None], len(columns), mode="linear", align_corners=is_aligned
+    )[0].T  # (H, height)
+    nearest = weights @ torch.linalg.lstsq(weights, columns).solution
+    return torch.allclose(nearest, columns, rtol=0, atol=1e-4 * float(columns.abs().max()))
 
 
 def _idle(net: Any, images: Tensor) -> Iterator[str]:
@@ -157,6 +172,22 @@ class Unaligned(DANet):
         self.align_corners = None  # type: ignore[assignment]
 
 
+class Opposed(DANet):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = self.opposed(super().forward, images)
+        return outputs
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.opposed(super().predict_logits, images)
+        return logits
+
+    def opposed(self, compute: Any, images: Tensor) -> Any:
+        self.align_corners = not self.align_corners
+        result = compute(images)
+        self.align_corners = not self.align_corners
+        return result
+
+
 class Unnamed(nn.Module):
     pass
 
@@ -170,7 +201,8 @@ class Unnamed(nn.Module):
         (Random, "evaluation is a function of the image"),
         (Idle, "every parameter gets a gradient: not forgotten.weight, forgotten.bias"),
         (Hidden, "the state dict is the whole network"),
-        (Unaligned, "align_corners says how logits are resized"),
+        (Unaligned, "align_corners is there"),
+        (Opposed, "align_corners is how logits are resized"),
     ],
 )
 def test_a_rule_that_is_forgotten_is_found(kind: type[DANet], rule: str, tiny: nn.Module) -> None:

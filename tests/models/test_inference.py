@@ -1,5 +1,9 @@
+import re
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from danet_lightning.evaluate.protocols import MultiView
@@ -51,18 +55,44 @@ def test_segment_returns_the_argmax(size, seed):
     assert torch.equal(brightest().segment(lent), expected[0])
 
 
+def test_segment_takes_images_of_any_kind_and_size_in_one_list(seed):
+    array = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
+    kinds = [
+        array,
+        array[::-1],
+        array[:, ::-1, ::-1],
+        np.asfortranarray(array)[1:3, ::2],
+        Image.fromarray(array),
+        torch.from_numpy(array)[:2],
+    ]
+    maps = brightest().segment(kinds)
+    for kind, classes in zip(kinds, maps, strict=True):
+        pixels = np.asarray(kind)
+        np.testing.assert_array_equal(classes, pixels[..., 1] > pixels[..., 0])
+        assert torch.equal(brightest().segment(kind), classes)
+    assert len(brightest().segment(tuple(kinds[:2]))) == 2
+
+
 @pytest.mark.parametrize(
-    "images",
+    ("images", "value"),
     [
-        torch.zeros(1, 3, 4, 4),
-        torch.zeros(3, 4, 4, dtype=torch.uint8),
-        torch.zeros(4, 4, dtype=torch.uint8),
-        torch.zeros(1, 4, 4, 3, dtype=torch.uint8),
+        (torch.zeros(1, 3, 4, 4), "images of shape (1, 3, 4, 4) and type torch.float32"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), "(3, 4, 4) and type torch.uint8"),
+        (torch.zeros(4, 4, dtype=torch.uint8), "(4, 4) and type torch.uint8"),
+        (torch.zeros(1, 4, 4, 3, dtype=torch.uint8), "(1, 4, 4, 3) and type torch.uint8"),
+        (np.zeros((0, 5, 3), np.uint8), "images of shape (0, 5, 3) and type uint8"),
+        (np.zeros((4, 5, 3), np.uint16), "type uint16"),
+        (np.full((4, 5, 3), "a"), "type <U1"),
+        ([np.zeros((4, 5, 3), np.uint8), None], "and type NoneType"),
+        (Image.new("L", (4, 5)), "shape (5, 4) and type mode L"),
+        (Image.new("HSV", (4, 5)), "type mode HSV"),
+        ("street.jpg", "type str"),
     ],
-    ids=lambda images: f"{images.dtype} {tuple(images.shape)}",
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_other_shapes_and_types_are_refused(images):
-    with pytest.raises(ValueError, match=r"give one image as \(H, W, 3\) or a batch"):
+def test_other_images_are_refused(images, value):
+    rule = r": give one image as \(H, W, 3\) or a batch as \(B, 3, H, W\), RGB in uint8.*convert"
+    with pytest.raises(ValueError, match=re.escape(value) + rule):
         brightest().segment(images)
 
 
@@ -71,7 +101,9 @@ def test_its_outputs_are_those_of_the_normalised_images():
     segmenter = brightest()
     segmenter.mean = (28.0, 118.0, 0.0)
     assert segmenter(images)["fused"][0, :, 0, 0].tolist() == [100.0, 10.0]
-    with pytest.raises(ValueError, match="images that are normalised already go to"):
+    as_array = segmenter(images[0].permute(1, 2, 0).numpy())["fused"]
+    assert torch.equal(as_array, segmenter(images)["fused"])
+    with pytest.raises(ValueError, match=r"Images that are normalised already go to \.net"):
         segmenter(images.float())
 
 

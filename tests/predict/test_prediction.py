@@ -370,12 +370,6 @@ def test_output_that_becomes_unwritable(tmp_path: Path) -> None:
         predict_images(strongest(), jobs, CPU)
 
 
-@pytest.mark.parametrize("opacity", [-0.1, 1.5, float("nan")])
-def test_opacity_out_of_range(opacity: float) -> None:
-    with pytest.raises(RequestError, match="from 0"):
-        predict_images(strongest(), [], CPU, opacity)
-
-
 def test_devices() -> None:
     assert choose_device("cpu") == CPU
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

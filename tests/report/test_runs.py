@@ -155,11 +155,11 @@ def test_the_state_of_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("results.json", '{"miou": 0.5, "class_', "results.json: JSONDecodeError"),
+        ("results.json", '{"miou": 0.5, "class_', "results.json: Unterminated string"),
         ("results.json", "[1]", "results.json: [1]"),
         ("results.json", '{"miou": "high"}', "results.json: {"),
         ("results.json", '{"class_iou": {"a": 1}, "confusion_matrix": [[1, 2]]}', "not one of its"),
-        ("results.json", b"\xff", "results.json: UnicodeDecodeError"),
+        ("results.json", b"\xff", "results.json: 'utf-8' codec"),
         ("config.yaml", "model: {pam: tr", "config.yaml: "),
     ],
 )

@@ -49,7 +49,7 @@ def attention_figure(
         channels: Whose features after channel attention are drawn; by default the two that it
             changes most.
     """
-    rows, columns = observation.given
+    rows, columns = observation.original_size
     places = {n: ((y + 0.5) / rows, (x + 0.5) / columns) for n, (y, x) in enumerate(points, 1)}
     panels = [Panel("image", _small(observation.image), places)]
     maps = []
@@ -91,22 +91,22 @@ def typical_points(observation: Observation, number: int = 2) -> list[tuple[int,
     for index in ids[np.argsort(-counts, kind="stable")][:number]:
         depth = distance_transform_edt(np.pad(prediction == index, 1))[1:-1, 1:-1]
         deepest = np.unravel_index(depth.argmax(), depth.shape)
-        sizes = zip(deepest, observation.given, prediction.shape, strict=True)
+        sizes = zip(deepest, observation.original_size, prediction.shape, strict=True)
         y, x = ((2 * int(at) + 1) * size // (2 * seen) for at, size, seen in sizes)
         points.append((y, x))
     return points
 
 
 def _times(map_: PositionMap, observation: Observation, point: tuple[int, int]) -> Tensor:
-    """(h, w): what a pixel looks at, in multiples of 1/N."""
-    index = position_of(point, observation.given, map_.size)
+    """Return what a pixel looks at, in multiples of 1/N: (h, w)."""
+    index = position_of(point, observation.original_size, map_.size)
     (row,) = map_.rows(torch.tensor([index]))
     times: Tensor = (row * len(row)).reshape(map_.size)
     return times
 
 
 def _heat(image: Pixels, values: Tensor, most: float) -> Pixels:
-    """(H, W, 3), (h, w) -> a small (height, width, 3): the map over the grey image."""
+    """Draw values (h, w) as colors over the grey image (H, W, 3), at a size (height, width, 3)."""
     from matplotlib import colormaps
 
     small = _small(image)
@@ -120,7 +120,7 @@ def _heat(image: Pixels, values: Tensor, most: float) -> Pixels:
 
 
 def _shades(features: Tensor) -> Pixels:
-    """(h, w) -> (h, w, 3): from the least value, dark, to the largest."""
+    """Return features (h, w) as greys (h, w, 3): from the least value, dark, to the largest."""
     from matplotlib import colormaps
 
     low, high = features.aminmax()

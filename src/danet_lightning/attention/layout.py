@@ -87,12 +87,12 @@ def _draw_scale(figure: "Figure", most: float | None, has_channels: bool) -> Non
     bar = figure.colorbar(
         colors, ax=figure.axes, location="bottom", shrink=0.5, aspect=40, pad=0.02
     )
-    told = [f"maps: attention, in 1/N, {most:.3g} and more in the last color"] if most else []
+    meanings = [f"maps: attention, in 1/N, {most:.3g} and more in the last color"] if most else []
     if has_channels:
-        told.append("channels: each from its least value to its largest")
+        meanings.append("channels: each from its least value to its largest")
     if not most:
         bar.set_ticks([0, 1], labels=["least", "largest"])
-    bar.set_label("; ".join(told))
+    bar.set_label("; ".join(meanings))
 
 
 def file_of(figure: "Figure", kind: Literal["png", "pdf"]) -> bytes:

@@ -46,12 +46,12 @@ class Branch:
 
     @property
     def title(self) -> str:
-        """What a reader calls it."""
+        """Return what a reader calls the module."""
         return TITLES[type(self.map)]
 
     @property
     def effect(self) -> float:
-        """The norm of what is added to the features over the norm of the features."""
+        """Return the norm of what is added to the features over the norm of the features."""
         return float((self.after - self.before).norm() / self.before.norm().clamp(min=1e-12))
 
 
@@ -60,14 +60,14 @@ class Observation:
     """All that is seen in one image.
 
     Attributes:
-        given: (rows, columns) of the image as it was given.
+        original_size: (rows, columns) of the image as it was before it was reduced.
         image: (H, W, 3) RGB.
         label: (H, W) class ids, 255 where ignored; None: not known.
         prediction: (H, W) class ids.
         branches: One for each attention module.
     """
 
-    given: tuple[int, int]
+    original_size: tuple[int, int]
     image: Pixels
     label: Pixels | None
     prediction: Pixels
@@ -195,7 +195,7 @@ def _recorded(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, list[Any
 
 @contextmanager
 def _answering(answers: Mapping[nn.Module, Callable[[Any], Any]]) -> Iterator[None]:
-    """Let modules give these answers, without any work of their own."""
+    """Let modules return recorded outputs instead of computing their own."""
     for module, answer in answers.items():
         module.forward = answer  # of the object; that of its class comes back
     try:

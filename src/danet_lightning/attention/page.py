@@ -63,7 +63,7 @@ def page(
     height, width = observation.prediction.shape
     return environment.get_template("page.html").render(
         name=printable(name),
-        given=observation.given,
+        original_size=observation.original_size,
         seen=(height, width),
         pictures=_pictures(observation, palette, numbered),
         parts=parts,
@@ -79,7 +79,7 @@ def page(
             "classes": names,
             "palette": [list(color) for color in palette],
             "colors": _packed(color_ramp()),
-            "given": observation.given,
+            "original_size": observation.original_size,
             "point": point,
             "parts": parts,
         },
@@ -87,7 +87,7 @@ def page(
 
 
 def color_ramp() -> NDArray[np.uint8]:
-    """(256, 3): the colors of a map, from nothing to the most."""
+    """Return the colors of a map, from nothing to the most: (256, 3)."""
     from matplotlib import colormaps
 
     ramp: NDArray[np.uint8] = colormaps[COLORS](np.arange(256), bytes=True)[:, :3]
@@ -110,7 +110,7 @@ def pooling(size: tuple[int, int], position_bytes: int, limit: float) -> int:
 def _part(
     branch: Branch, observation: Observation, channel: int | None, megabytes: float
 ) -> dict[str, Any]:
-    """Tell what the page's program needs of a branch."""
+    """Return the data with which the page's script shows one attention module."""
     if isinstance(branch.map, PositionMap):
         return _position_part(branch.map, observation, megabytes)
     return _channel_part(branch.map, branch, channel)

@@ -17,7 +17,7 @@ from danet_lightning.data.base import Pixels
 from danet_lightning.data.files.images import read_image
 from danet_lightning.disk.names import expanded
 from danet_lightning.disk.progress import bar
-from danet_lightning.disk.writing import write_atomically
+from danet_lightning.disk.writing import write_content
 from danet_lightning.errors import RequestError
 from danet_lightning.models.maps import ChannelMap
 from danet_lightning.models.segmenter import Segmenter
@@ -121,7 +121,7 @@ def _write(
         written[f"_{name}.pdf"] = layout.file_of(figure, "pdf")
     for suffix, data in written.items():
         path = picture.target.with_name(picture.target.name + suffix)
-        write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
+        write_content(path, data)
 
 
 def _require_points(

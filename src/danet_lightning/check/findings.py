@@ -65,7 +65,7 @@ class Finding:
 
     @property
     def is_warning(self) -> bool:
-        """Whether the data set can be used all the same."""
+        """Tell whether the data set can be used all the same."""
         return self.kind in WARNINGS
 
 

@@ -1,8 +1,6 @@
 """Write a report on a data set: as text for a person, as JSON for a program, as a picture."""
 
-import io
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from danet_lightning.check.findings import ERRORS, WARNINGS
 from danet_lightning.check.splits import Report, Tally
 from danet_lightning.data.base import IGNORE
-from danet_lightning.disk.writing import write_atomically
+from danet_lightning.disk.writing import write_content
+from danet_lightning.pictures.confusion import rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,13 +46,13 @@ def write(report: Report, run_dir: Path) -> None:
     }
     if splits:
         picture = _picture(report, splits)
-        write_atomically(run_dir / "classes.png", lambda file: file.write(picture))
+        write_content(run_dir / "classes.png", picture)
     text = (json.dumps(facts, indent=1) + "\n").encode()
-    write_atomically(run_dir / "check.json", lambda file: file.write(text))
+    write_content(run_dir / "check.json", text)
     lines = [*_split_lines(splits), *_class_lines(report, splits), *_finding_lines(report)]
-    _show(f"{facts['dataset']}: {facts['label_source']}", "", *lines)
-    _show(f"{_count(facts['errors'], 'error')}, {_count(facts['warnings'], 'warning')}")
-    _show(f"run folder  {run_dir}")
+    print(f"{facts['dataset']}: {facts['label_source']}", "", *lines, sep="\n")
+    print(f"{_count(facts['errors'], 'error')}, {_count(facts['warnings'], 'warning')}")
+    print(f"run folder  {run_dir}")
 
 
 def _split_facts(tally: Tally, report: Report) -> dict[str, Any]:
@@ -162,17 +161,8 @@ def _picture(report: Report, splits: dict[str, dict[str, Any]]) -> bytes:
             axes.text(beside, place, text, va="center", fontsize="small", color="0.25")
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)  # the first class above
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
+    return rendered(figure, "png")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _show(*lines: str) -> None:
-    """Print; what the terminal cannot write, such as a file name of another age, is escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
-    for line in lines:
-        print(line.encode(encoding, "backslashreplace").decode(encoding))

@@ -24,7 +24,7 @@ class Pair:
 
     @property
     def image(self) -> str:
-        """The image's file, or split and id where there are no files."""
+        """Return the image's file, or split and id where there are no files."""
         paths = self.source.paths(self.index)
         return str(paths[0]) if paths else f"{self.splits[0]}/{self.source.name(self.index)}"
 
@@ -52,7 +52,7 @@ class Tally:
 
 @dataclass
 class Report:
-    """All that the walk brought to light."""
+    """What was counted in each split, and every finding."""
 
     data: DataSet
     splits: dict[str, Tally] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Report:
 
     @property
     def errors(self) -> list[Finding]:
-        """The findings that are more than warnings."""
+        """Return the findings that are more than warnings."""
         return [finding for finding in self.findings if not finding.is_warning]
 
     def find_duplicate(self, pair: Pair, digest: bytes, originals: Originals) -> None:

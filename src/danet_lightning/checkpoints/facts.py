@@ -19,12 +19,15 @@ from pydantic import (
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from danet_lightning.disk.names import printable
 from danet_lightning.errors import RequestError
+from danet_lightning.processes.internals import SCHEDULE_RATES, SCHEDULE_STEPS
 
 MOST_VALUES = 1_000_000  # a training of ResNet-152 with Adam has 10,000
 DEEPEST = 50
 # what travels with a network that is exported, beside a part of the configuration
 PORTABLE = ("classes", "palette", "mean", "std", "git_commit", "config_hash", "versions")
+RATES = ("base_lrs", SCHEDULE_RATES)
 MOMENTS = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer")  # SGD, Adam(W)
 
 
@@ -62,8 +65,8 @@ def _of_numbers(state: dict[str, Any]) -> dict[str, Any]:
     for name, value in state.items():
         if name == "optimizer" or callable(getattr(LRScheduler, name, None)):
             raise ValueError(f"{name} is no value of a schedule")
-        numbers = value if name in ("base_lrs", "_last_lr") else [value]
-        is_number = name in ("base_lrs", "_last_lr", "last_epoch", "_step_count")
+        numbers = value if name in RATES else [value]
+        is_number = name in (*RATES, "last_epoch", SCHEDULE_STEPS)
         if is_number and not (isinstance(numbers, list) and {*map(type, numbers)} <= {int, float}):
             raise ValueError(f"{name} is no number")
     return state
@@ -158,7 +161,9 @@ class _Content(_Strict):
 
     @model_validator(mode="after")
     def _of_these_weights(self) -> "_Content":
-        """Check that an optimizer's tensors have the shapes of weights: it finds out in a step."""
+        """Check that an optimizer's tensors have shapes of weights: torch fails at the first step
+        only.
+        """
         shapes = {weight.shape for weight in self.state_dict.values() if isinstance(weight, Tensor)}
         for states in self.optimizer_states:
             parameters = states.get("state")
@@ -211,8 +216,7 @@ def _sentence(detail: Any) -> str:
 
 
 def _malformed(path: Path, reason: str) -> RequestError:
-    shown = "".join(sign if sign.isprintable() else "?" for sign in reason)
     return RequestError(
-        f"ckpt_path: {path} is no checkpoint that can be used: {shown}. It was changed or damaged "
-        "after it was written; fetch it again from where it comes from."
+        f"ckpt_path: {path} is no checkpoint that can be used: {printable(reason)}. It was "
+        "changed or damaged after it was written; fetch it again from where it comes from."
     )

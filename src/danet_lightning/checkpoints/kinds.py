@@ -8,7 +8,7 @@ SCHEME = "hf://"  # of a network on the Hugging Face hub: hf://user/name
 
 
 class Kind(NamedTuple):
-    """What may stand in one place of a checkpoint.
+    """A part that a checkpoint may name, such as a backbone, and what it has to be.
 
     Attributes:
         name: Of the place, in messages.

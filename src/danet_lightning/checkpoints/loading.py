@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from torch import nn
 
@@ -32,7 +32,7 @@ def read(path: str | Path) -> dict[str, Any]:
             run code or take far more memory than it has bytes; or what it holds has other types
             or sizes than in every checkpoint of ours.
     """
-    path = hub_folder.fetch(path) if _is_on_hub(path) else Path(path)
+    path = hub_folder.fetch(str(path)) if str(path).startswith(SCHEME) else Path(path)
     if path.is_dir():
         return checked(hub_folder.read(path), path)
     if not path.is_file():
@@ -53,10 +53,6 @@ def read(path: str | Path) -> dict[str, Any]:
             "of the authors or of MMSegmentation use danet_lightning.models.import_weights."
         )
     return checked(content, path)
-
-
-def _is_on_hub(path: str | Path) -> TypeGuard[str]:
-    return isinstance(path, str) and path.startswith(SCHEME)
 
 
 def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:

@@ -27,7 +27,7 @@ def dataset_facts(dataset: DataSet) -> dict[str, Any]:
 
 
 def facts_for_module(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of the facts that computing needs."""
+    """Return those facts of a data set that a module is built with: classes, mean and std."""
     return {key: facts[key] for key in ("classes", "mean", "std")}
 
 
@@ -79,12 +79,12 @@ def config_hash(plain: Mapping[str, Any]) -> str:
 def seed_source() -> str:
     """Find where the seed comes from: the command line, or the configuration files."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    is_given = any(override.lstrip("+").startswith("seed=") for override in overrides)
-    return "command line" if is_given else "configuration"
+    is_typed = any(override.lstrip("+").startswith("seed=") for override in overrides)
+    return "command line" if is_typed else "configuration"
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what decides a number."""
+    """Return the installed versions of what decides a number."""
     installed = {}
     for package in PACKAGES:
         try:
@@ -96,7 +96,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache  # what runs is what was there at the start, whatever is committed meanwhile
 def git_commit() -> str | None:
-    """Commit of the code that runs, with '+changes' if its tree differs.
+    """Return the commit of the code that runs, with '+changes' if its tree differs.
 
     None where no repository tracks this file at its place in ours: in a wheel, or in an export
     within a repository of somebody else.
@@ -113,7 +113,7 @@ def git_commit() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Tell what git says in the folder of this file; None if it fails, or is not there.
+    """Run git in the folder of this file, and return its output; None if it fails, or is not there.
 
     It looks for the repository around the file, not for the one that a hook's variables name, and
     reads one that belongs to another user, as in a container: its code is running anyway.

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from danet_lightning.checkpoints.facts import PORTABLE
+from danet_lightning.disk.names import printable
 from danet_lightning.errors import RequestError, require_extra
 
 INPUT, CLASSES, LOGITS = "images", "classes", "logits"
@@ -50,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor in an ONNX message: weights, constants, also those inside of subgraphs."""
+    """Yield every tensor in an ONNX message: weights, constants, also those inside of subgraphs."""
     from google.protobuf.message import Message
     from onnx import TensorProto
 
@@ -112,11 +113,11 @@ class OnnxNetwork(nn.Module):
         self.align_corners = align_corners
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) normalised images -> {"fused": (B, C, H, W) logits}."""
+        """Map (B, 3, H, W) normalised images to {"fused": (B, C, H, W) logits}."""
         return {"fused": self.predict_logits(images)}
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, C, H, W) logits.
+        """Map (B, 3, H, W) normalised images to (B, C, H, W) logits.
 
         Of a file with class ids alone they are 1 for the class and 0 for the others.
         """
@@ -125,7 +126,7 @@ class OnnxNetwork(nn.Module):
         return scores.to(images.device)
 
     def run(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 RGB on the CPU -> (B, C, H, W), as `predict_logits`."""
+        """Map (B, 3, H, W) uint8 RGB on the CPU to (B, C, H, W), as `predict_logits`."""
         array = pixels.permute(0, 2, 3, 1).contiguous().numpy()  # (B, H, W, 3)
         try:
             output = torch.from_numpy(self.session.run([self.output], {INPUT: array})[0])
@@ -154,33 +155,32 @@ class OnnxNetwork(nn.Module):
 
 def _require_images(inputs: Sequence[Any]) -> None:
     """Require that a network takes what `run` gives it: bytes of RGB images of any size."""
-    found = [(each.name, each.type, each.shape) for each in inputs]
+    tensors = [(each.name, each.type, each.shape) for each in inputs]
     is_right = (
-        [each[:2] for each in found] == [(INPUT, "tensor(uint8)")]
-        and len(found[0][2]) == 4
-        and found[0][2][3] == 3
-        and not any(isinstance(length, int) for length in found[0][2][:3])
+        [each[:2] for each in tensors] == [(INPUT, "tensor(uint8)")]
+        and len(tensors[0][2]) == 4
+        and tensors[0][2][3] == 3
+        and not any(isinstance(length, int) for length in tensors[0][2][:3])
     )
     if not is_right:
-        raise _other_network("takes", found, f"{INPUT} (B, H, W, 3) in uint8, of any B, H and W")
+        raise _other_network("takes", tensors, f"{INPUT} (B, H, W, 3) in uint8, of any B, H and W")
 
 
 def _require_answer(output: Any, name: str, classes: int) -> None:
     """Require that a network answers as `run` reads it: with classes or logits of each pixel."""
-    found = [(output.name, output.type, output.shape)] if output is not None else []
+    tensors = [(output.name, output.type, output.shape)] if output is not None else []
     kind, rank = ("tensor(float)", 4) if name == LOGITS else ("tensor(uint8)", 3)
     is_right = output is not None and output.type == kind and len(output.shape) == rank
     if not is_right or (name == LOGITS and output.shape[1] != classes):
         wanted = f"{LOGITS} (B, {classes}, H, W) in float32 or {CLASSES} (B, H, W) in uint8"
-        raise _other_network("answers with", found, wanted)
+        raise _other_network("answers with", tensors, wanted)
 
 
-def _other_network(verb: str, found: Sequence[Any], wanted: str) -> RequestError:
-    told = ", ".join(f"{name} {shape} {kind}" for name, kind, shape in found) or "nothing known"
-    shown = "".join(sign if sign.isprintable() else "?" for sign in told)[:300]
+def _other_network(verb: str, tensors: Sequence[Any], wanted: str) -> RequestError:
+    text = ", ".join(f"{name} {shape} {kind}" for name, kind, shape in tensors) or "nothing known"
     return RequestError(
-        f"ckpt_path: the network in this file {verb} {shown}, where danet export writes {wanted}. "
-        "Export it again."
+        f"ckpt_path: the network in this file {verb} {printable(text)[:300]}, where "
+        f"danet export writes {wanted}. Export it again."
     )
 
 
@@ -194,6 +194,5 @@ def network(content: Mapping[str, Any]) -> OnnxNetwork:
 
 
 def _not_running(error: Exception) -> RequestError:
-    reason = " ".join(str(error).split())[:300]
-    shown = "".join(sign if sign.isprintable() else "?" for sign in reason)
-    return RequestError(f"ckpt_path: onnxruntime cannot run this file: {shown}")
+    reason = printable(" ".join(str(error).split()))[:300]
+    return RequestError(f"ckpt_path: onnxruntime cannot run this file: {reason}")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from danet_lightning.checkpoints.kinds import OURS, Kind
+from danet_lightning.disk.names import printable
 from danet_lightning.errors import RequestError, argument_problems, first_line
 from danet_lightning.models import dilated_resnet
 from danet_lightning.models.segmenter import EvaluationProtocol, Network
@@ -176,5 +177,4 @@ def _refused(name: Any, place: str, reason: str) -> RequestError:
 
 
 def _wrong(kind: Kind, reason: str) -> RequestError:
-    shown = "".join(sign if sign.isprintable() else "?" for sign in reason)
-    return RequestError(f"{kind.name} of the checkpoint: {shown}.")
+    return RequestError(f"{kind.name} of the checkpoint: {printable(reason)}.")

@@ -35,7 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def save_atomically(content: dict[str, Any], target: Path, name: str = "") -> None:
-    """`torch.save`, after which there is the old file or the whole new one.
+    """Save as `torch.save`, after which there is the old file or the whole new one.
 
     Raises:
         RunError: It cannot be written; the old file is still there.

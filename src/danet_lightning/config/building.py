@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from traceback import walk_tb
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -12,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from danet_lightning.checkpoints.kinds import Kind
 from danet_lightning.data.base import DataSet
 from danet_lightning.errors import RequestError, RunError
+from danet_lightning.processes.internals import is_of_compiler, is_restoring
 
 DATASET = Kind("dataset", (DataSet,), "danet_lightning.data")
 
@@ -76,11 +76,8 @@ def build_over(
 
     if "_target_" in changes:
         built = instantiate(changes, _convert_="all")
-        if not all(isinstance(built, base) for base in kind.bases):
-            raise RequestError(
-                f"{kind.name}._target_: {changes._target_} makes a {type(built).__name__}, where a "
-                f"{kind.bases[0].__name__} is needed."
-            )
+        for base in kind.bases:
+            _of_kind(built, base, kind.name)
         return built
     values: Any = OmegaConf.to_container(changes, resolve=True)
     return rebuilding.build(_merged(stored, values), kind, trusted, typed=values)
@@ -111,7 +108,8 @@ def request_errors() -> Iterator[None]:
 
 @contextmanager
 def run_errors() -> Iterator[None]:
-    """Name the option with which torch and Lightning find fault while a network is trained.
+    """Turn errors of torch and Lightning during a training into ours, which name the option at
+    fault.
 
     Raises:
         RequestError: Lightning finds an argument wrong where it is used first, or cannot restore
@@ -128,7 +126,7 @@ def run_errors() -> Iterator[None]:
     except MisconfigurationException as error:
         raise RequestError(f"{error} (while training)") from error
     except Exception as error:
-        if _while_restoring(error):
+        if is_restoring(error):
             raise RequestError(
                 "ckpt_path: the state of the training in the checkpoint is damaged or of another "
                 f"training ({type(error).__name__}: {str(error)[:200]}). Take only its weights "
@@ -146,7 +144,7 @@ def run_errors() -> Iterator[None]:
                 "an average over the whole image, as in PSPNet and DeepLabV3. Give two or more "
                 "for each process and part of an accumulated step."
             ) from error
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        if is_of_compiler(error):
             raise RunError(
                 f"compile: {type(error).__name__}: {str(error).strip().splitlines()[0][:300]} "
                 "Use compile=false, or a network and a machine that torch.compile can do with."
@@ -158,16 +156,6 @@ def run_errors() -> Iterator[None]:
             f"trainer.deterministic: {operation}. Use another accelerator, or "
             "trainer.deterministic=warn to be told of such operations and go on."
         ) from error
-
-
-def _while_restoring(error: Exception) -> bool:
-    """Tell whether Lightning was restoring a checkpoint when the error occurred."""
-    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
-    return any(
-        code.co_filename.endswith("checkpoint_connector.py")
-        and code.co_name.lstrip("_").startswith(("restore", "resume"))
-        for code in codes
-    )
 
 
 def full_key(error: InstantiationException) -> str:

@@ -17,6 +17,7 @@ from danet_lightning.checkpoints.kinds import SCHEME
 from danet_lightning.config.outputs import folder_to_fill, new_file, not_empty
 from danet_lightning.config.ranges import Node
 from danet_lightning.errors import PASSING, PLACED, ROUNDING
+from danet_lightning.pictures import Opacity
 
 
 def _existing(path: Path) -> Path:
@@ -156,7 +157,7 @@ class PredictConfig(ImagesConfig):
     format: dict[str, Any]
     protocol: dict[str, Any]
     devices: PositiveInt
-    opacity: Annotated[float, Field(ge=0, le=1)]
+    opacity: Opacity
 
 
 @dataclass(kw_only=True)

@@ -30,7 +30,7 @@ from danet_lightning.config.spelling import quoted
 from danet_lightning.config.sweep import side_by_side
 from danet_lightning.config.validation import restore_texts
 from danet_lightning.errors import RequestError, first_line
-from danet_lightning.processes.internals import command_line_parser
+from danet_lightning.processes.internals import command_line_parser, share_store
 from danet_lightning.processes.launching import rank, started_outside
 from danet_lightning.runs.reading import flat
 
@@ -83,6 +83,7 @@ def checked_request(
         overrides += ["hydra.output_subdir=null", "hydra/job_logging=none"]
     conf = Path(args.config_path or conf_dir()).absolute()
     before = HydraConfig.instance().cfg
+    share_store()
     try:
         with hydra.initialize_config_dir(str(conf), name, VERSION_BASE):
             if unknown:

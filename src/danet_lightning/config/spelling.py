@@ -77,7 +77,7 @@ def _is_read(argument: str) -> bool:
 
 
 def added(argument: str, nodes: Collection[str]) -> str:
-    """Let an override add its key, if that is in a node that takes any.
+    """Put `++` before an override below a node that takes any key: Hydra refuses a new key without.
 
     Args:
         argument: One of the command line.

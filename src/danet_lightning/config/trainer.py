@@ -140,7 +140,7 @@ def precision(trainer: DictConfig, content: dict[str, Any] | None) -> Any:
 
 
 def best_precision(accelerator: str) -> str:
-    """bf16-mixed where training is faster by it, else 32-true.
+    """Choose bf16-mixed where training is faster by it, else 32-true.
 
     On a CPU that is with AMX, its matrix tiles; with the instructions of AVX512 alone, bf16
     measured 1.3 to 1.8 times slower than float32.

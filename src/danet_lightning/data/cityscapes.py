@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from danet_lightning.data.base import Archive, DataError, DataSet, Pairs, Place, Triple
+from danet_lightning.data.base import IGNORE, Archive, DataError, DataSet, Pairs, Place, Triple
 from danet_lightning.data.files.layout import require_folder
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
@@ -27,10 +27,10 @@ EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 # The other ids are ignored; 255 is what an 8-bit file makes of -1, the license plates.
 TRAIN_IDS = {
     "labelIds": {
-        **dict.fromkeys([*range(34), 255], 255),
+        **dict.fromkeys([*range(34), 255], IGNORE),
         **{label: train_id for train_id, label in enumerate(EVALUATED)},
     },
-    "labelTrainIds": {**{label: label for label in range(19)}, 255: 255},
+    "labelTrainIds": {**{label: label for label in range(19)}, 255: IGNORE},
 }
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from danet_lightning.data.base import Archive, DataSet, Pairs, Place, Triple, voc_colors
+from danet_lightning.data.base import IGNORE, Archive, DataSet, Pairs, Place, Triple, voc_colors
 from danet_lightning.data.files.layout import read_names, require_folder
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.matlab import mat_shape
@@ -21,7 +21,7 @@ LISTS = {"train": "train", "val": "test", "test": "test"}  # there is no other v
 UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # COCO's ids of things nobody labelled
 USED = [label for label in range(1, 183) if label not in UNUSED]
 TRAIN_IDS = {
-    **dict.fromkeys((0, *UNUSED), 255),
+    **dict.fromkeys((0, *UNUSED), IGNORE),
     **{label: train_id for train_id, label in enumerate(USED)},
 }
 

@@ -92,7 +92,8 @@ class SegmentationDataModule(LightningDataModule):
                 raise problems[0]
 
     def digests(self, split: str) -> Tensor:
-        """Tell the images and labels of a split from others, as (N, 2) int64; see `digest`.
+        """Return two numbers for each image and label of a split, (N, 2) int64, which change with
+        its files; see `digest`.
 
         Raises:
             RequestError: One of the files cannot be read.
@@ -107,7 +108,7 @@ class SegmentationDataModule(LightningDataModule):
         return self._digests[split]
 
     def fingerprints(self) -> dict[str, str]:
-        """Tell each split that was digested so far by a short text, the same for the same data."""
+        """Return a short text for each split digested so far: equal texts mean equal data."""
         return {
             split: hashlib.blake2b(digest.numpy().tobytes(), digest_size=8).hexdigest()
             for split, digest in self._digests.items()

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from danet_lightning.data.base import Archive, DataSet, Pairs, Place, voc_colors
+from danet_lightning.data.base import IGNORE, Archive, DataSet, Pairs, Place, voc_colors
 from danet_lightning.data.files.layout import find_folder, read_names
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
@@ -96,7 +96,7 @@ class PascalContext(DataSet):
         images = [voc / "JPEGImages" / "*.jpg"]
         labels, ids, last = _labels(voc, root)
         files, problems = pair_listed(_names(voc, root, split), images, [labels], LAYOUT)
-        others = dict.fromkeys(range(last + 1), 0 if self.background else 255)
+        others = dict.fromkeys(range(last + 1), 0 if self.background else IGNORE)
         classes = {label: train_id for train_id, label in enumerate(ids, int(self.background))}
         source = FileSource(files, {**others, **classes}, variable="LabelMap")
         return Pairs(source, problems, self.images[split])

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from danet_lightning.data.base import Archive, DataSet, Pairs, Place, voc_colors
+from danet_lightning.data.base import IGNORE, Archive, DataSet, Pairs, Place, voc_colors
 from danet_lightning.data.files.layout import find_folder, read_names
 from danet_lightning.data.files.lists import pair_listed
 from danet_lightning.data.files.source import FileSource
@@ -22,7 +22,7 @@ train.txt and val.txt. `danet prepare dataset=voc2012 root=FOLDER` fetches it. B
 benchmark.tgz of http://home.bharathh.info/pubs/codes/SBD/download.html. Or do without it: \
 dataset.train_split=train"""
 
-TRAIN_IDS = {**{label: label for label in range(21)}, 255: 255}  # 255: contours and "difficult"
+TRAIN_IDS = {**{label: label for label in range(21)}, 255: IGNORE}  # 255: contours and "difficult"
 
 
 class Voc2012(DataSet):

@@ -44,7 +44,7 @@ def writing(path: Path | str) -> Iterator[None]:
 
 @contextmanager
 def machine_errors(folder: Path) -> Iterator[None]:
-    """Explain in one sentence what a machine refuses to code that is not ours.
+    """Explain in one sentence why code that is not ours can write no file, or share no memory.
 
     Args:
         folder: Named where the error names no file.

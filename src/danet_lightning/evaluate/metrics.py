@@ -57,14 +57,14 @@ class ConfusionMatrix(Metric):
 
 
 def class_iou(matrix: Tensor) -> Tensor:
-    """(C,) float64 intersection over union; NaN for a class neither labelled nor predicted."""
+    """Return (C,) float64 intersection over union; NaN if neither labelled nor predicted."""
     matrix = matrix.double()
     intersection = matrix.diagonal()
     return intersection / (matrix.sum(0) + matrix.sum(1) - intersection)
 
 
 def class_accuracy(matrix: Tensor) -> Tensor:
-    """(C,) float64 share of a class's labelled pixels that are found; NaN without labels."""
+    """Return the (C,) float64 share of a class's labelled pixels predicted right; NaN: no label."""
     matrix = matrix.double()
     return matrix.diagonal() / matrix.sum(1)
 
@@ -114,8 +114,8 @@ def table(matrix: Tensor, classes: Sequence[str]) -> str:
     ):
         lines.append(f"{name:<{width}}  {iou:6.4f}    {accuracy:6.4f}           {part:6.4f}")
     if missing := absent(matrix, classes):
-        told = "nan: in no mean; IoU 0: predicted all the same, and in mIoU"
-        lines.append(f"\nno labelled pixel: {', '.join(missing)} ({told})")
+        meaning = "nan: in no mean; IoU 0: predicted all the same, and in mIoU"
+        lines.append(f"\nno labelled pixel: {', '.join(missing)} ({meaning})")
     summary = scores(matrix)
     lines.append("")
     lines.append(

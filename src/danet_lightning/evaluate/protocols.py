@@ -78,7 +78,7 @@ class MultiView:
         self.antialias = antialias
 
     def __call__(self, net: Network, images: Tensor, black: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, K, H, W) logits, or mean softmax of the views."""
+        """Map normalised images (B, 3, H, W) to logits (B, K, H, W), or the views' mean softmax."""
         views = list(product(self.scales, (False, True) if self.flip else (False,)))
         if len(views) == 1:
             return self._view(net, images, *views[0])
@@ -169,7 +169,7 @@ class OfficialEvaluation:
         self._is_warned = False
 
     def __call__(self, net: Network, images: Tensor, black: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, K, H, W) positive scores; `black` pads them."""
+        """Map (B, 3, H, W) normalised images to (B, K, H, W) positive scores; `black` pads them."""
         self._warn_of_size(*images.shape[-2:])
         first, *others = self.scales
         total = self._scores(net, images, black, first)
@@ -230,7 +230,7 @@ class OfficialEvaluation:
 
 
 def _padded(images: Tensor, black: Tensor, height: int, width: int) -> Tensor:
-    """Pad to the right and below; windows cut at the border and padded alone give the same."""
+    """Pad to the right and below: windows cut there are as if each was cut first, then padded."""
     canvas = black.to(images).view(1, 3, 1, 1).repeat(len(images), 1, height, width)
     canvas[..., : images.shape[-2], : images.shape[-1]] = images
     return canvas.contiguous(memory_format=torch.channels_last)

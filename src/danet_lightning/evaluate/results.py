@@ -13,7 +13,7 @@ from torch import Tensor, cuda
 
 from danet_lightning.checkpoints.metadata import git_commit, versions
 from danet_lightning.data.samples.cores import cores
-from danet_lightning.disk.writing import write_atomically
+from danet_lightning.disk.writing import write_content
 from danet_lightning.evaluate import metrics
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def track(trainer: Trainer, module: "EvaluationModule") -> None:
-    """Tell the tracker what is run; the run folder's config.yaml says it already."""
+    """Send what is run to the loggers, such as W&B; the run folder has it in config.yaml."""
     facts = module.metadata
     facts_of_run = {**facts["config"], "protocol": module.protocol.describe()}
     facts_of_run |= {key: facts[key] for key in ("git_commit", "versions", "classes")}
@@ -74,7 +74,7 @@ def report(
             logger.experiment.summary.update({"results": results})
     results |= {"trained": trained, "confusion_matrix": matrix.tolist()}
     text = json.dumps(results, indent=1, allow_nan=False) + "\n"
-    write_atomically(run_dir / "results.json", lambda file: file.write(text.encode()))
+    write_content(run_dir / "results.json", text.encode())
     if results["partial"]:
         print(f"\nPARTIAL: {protocol['images']} of the {of} images of the split were evaluated.")
     if results["images_without_labels"]:

@@ -46,7 +46,7 @@ def average_windows(
     size: tuple[int, int],
     batch: int,
 ) -> Tensor:
-    """Mean over the windows that cover a pixel.
+    """Average what a network predicts for a pixel over the windows that cover it.
 
     Args:
         predict: (b, 3, h, w) -> (b, K, h, w).

@@ -30,9 +30,9 @@ def require_exporter() -> None:
     Raises:
         RequestError: It is too old.
     """
-    if TorchVersion(found := version("onnxscript")) < LEAST_ONNXSCRIPT:
+    if TorchVersion(installed := version("onnxscript")) < LEAST_ONNXSCRIPT:
         raise RequestError(
-            f"format=onnx: onnxscript {LEAST_ONNXSCRIPT} or newer is needed, and {found} is "
+            f"format=onnx: onnxscript {LEAST_ONNXSCRIPT} or newer is needed, and {installed} is "
             "installed: pip install -U 'danet-lightning[export]'. Or ship the network with "
             "format=hub."
         )
@@ -54,7 +54,7 @@ class ImageGraph(nn.Module):
         self.outputs = tuple(outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, H, W, 3) uint8 RGB -> (B, H, W) uint8 classes and (B, K, H, W) logits, as chosen."""
+        """Map RGB (B, H, W, 3) to the chosen ones of classes (B, H, W) and logits (B, K, H, W)."""
         logits = self.net.predict_logits(normalize(images.permute(0, 3, 1, 2), self.mean, self.std))
         results = {CLASSES: logits.argmax(1).to(torch.uint8), LOGITS: logits}
         return tuple(results[name] for name in self.outputs)
@@ -134,14 +134,18 @@ def _forget_sources(model: Any) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep back what the exporter logs of its own steps; what fails is raised."""
-    logging.disable(logging.WARNING)
+    """Keep back what torch's exporter and its libraries log of their own steps, and warn of."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _first_reason(error: BaseException) -> str:

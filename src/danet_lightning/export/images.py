@@ -51,7 +51,8 @@ class Images:
 
 
 def measured(segmenters: Mapping[str, Segmenter], images: Images) -> dict[str, Any]:
-    """Count by the protocol what networks find in images; the first network is the reference.
+    """Score networks on labelled images by the protocol, and count how often each agrees with the
+    first.
 
     Returns:
         The facts of the images, the protocol, and for each network its scores and the share of

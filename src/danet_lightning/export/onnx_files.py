@@ -88,7 +88,7 @@ def write(
 
 
 def _segmenter(content: bytes, original: Segmenter) -> Segmenter:
-    """Tell what the exported network does in place of the original one."""
+    """Return a segmenter like the original one that runs the exported network."""
     facts = {key: getattr(original, key) for key in ("classes", "palette", "mean", "std")}
     align_corners = bool(getattr(original.net, "align_corners", True))
     net = OnnxNetwork(content, len(original.classes), original.mean, original.std, align_corners)

@@ -68,7 +68,7 @@ def _compared(segmenter: Segmenter, network: OnnxNetwork, pixels: Tensor) -> dic
 
 
 def logits(segmenter: Segmenter, pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 -> (B, K, H, W), as PyTorch computes them.
+    """Map (B, 3, H, W) uint8 to (B, K, H, W) logits, as PyTorch computes them.
 
     Raises:
         RequestError: It cannot, because the size is none for this network.

@@ -50,7 +50,7 @@ class PositionAttention(nn.Module):
         self.gamma = nn.Parameter(torch.full((1,), float(gamma_init)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W), equation 2."""
+        """Map (B, C, H, W) to (B, C, H, W), equation 2."""
         query = self.query(x).flatten(2)  # (B, D, N)
         key = self.key(x).flatten(2)  # (B, D, N)
         value = self.value(x).flatten(2)  # (B, C, N)
@@ -84,7 +84,7 @@ class ChannelAttention(nn.Module):
         self.gamma = nn.Parameter(torch.full((1,), float(gamma_init)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W), equation 4."""
+        """Map (B, C, H, W) to (B, C, H, W), equation 4."""
         channels = x.flatten(2)  # (B, C, N)
         weights = self._weights(channels)  # (B, C, C)
         context = (weights.to(x.dtype) @ channels).view_as(x)  # (B, C, H, W)
@@ -119,7 +119,7 @@ def queries_and_keys(channels: int, reduction: int) -> tuple[nn.Conv2d, nn.Conv2
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Mean of the values, weighted with softmax(query . key) over the keys, equation 1.
+    """Average the values, weighted with softmax(query . key) over the keys, equation 1.
 
     Args:
         query: (B, D, N).
@@ -147,7 +147,7 @@ class BlockwiseAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """(B, D, N), (B, D, N), (B, C, N) of one dtype -> (B, C, N) in it."""
+        """Map (B, D, N), (B, D, N), (B, C, N) of one dtype to (B, C, N) in it."""
         context = torch.empty_like(value)
         with torch.autocast(value.device.type, enabled=False):
             for block in _blocks(query.shape[2]):
@@ -160,7 +160,7 @@ class BlockwiseAttention(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """(B, C, N) -> gradients of query, key and value, None where none is asked for."""
+        """Map (B, C, N) to gradients of query, key and value, None where none is asked for."""
         query, key, value, context = ctx.saved_tensors
         with_query, with_key, with_value = ctx.needs_input_grad
         exact = at_least_float32(query)
@@ -189,7 +189,7 @@ class BlockwiseAttention(torch.autograd.Function):
 
 
 def _exportable(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """`attend` for a graph that is traced once and exact at every N: the blocks have n = N / 32."""
+    """Compute `attend` in a graph that is traced once and exact at every N, by blocks of N / 32."""
     positions = query.shape[2]
     size = (positions + EXPORTED_BLOCKS - 1) // EXPORTED_BLOCKS
     padded = F.pad(query, (0, size * EXPORTED_BLOCKS - positions)).transpose(1, 2)

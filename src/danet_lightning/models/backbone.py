@@ -43,7 +43,7 @@ class DilatedResNet(nn.Module):
         self.channels = (width // 2, width // 2 if isinstance(self.layer4, nn.Identity) else width)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> stage 3 (B, C3, h, w) and stage 4 (B, C4, h, w).
+        """Map (B, 3, H, W) to stage 3 (B, C3, h, w) and stage 4 (B, C4, h, w).
 
         h and w are H and W over the output stride, rounded up. (With output stride 32 stage 3 is
         twice as large as stage 4.)
@@ -161,11 +161,11 @@ def _dilate(stage: nn.Sequential, dilation: int, grid: list[int], dilate_second:
     if dilation > 1:
         for convolution in (first.conv1, first.conv2, *(first.downsample or ())):
             convolution.stride = (1, 1)
-    for block, own in zip(stage, grid, strict=True):
+    for block, block_dilation in zip(stage, grid, strict=True):
         if hasattr(block, "conv3"):  # bottleneck: 1x1, 3x3, 1x1
-            _set_dilation(block.conv2, own)
+            _set_dilation(block.conv2, block_dilation)
         else:  # the authors' basic block: the stage's dilation in the second one, multi-grid or not
-            _set_dilation(block.conv1, own)
+            _set_dilation(block.conv1, block_dilation)
             _set_dilation(block.conv2, dilation if dilate_second else 1)
 
 

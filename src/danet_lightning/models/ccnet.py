@@ -66,7 +66,7 @@ class CrissCrossAttention(nn.Module):
         self.recurrence = recurrence
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """Map (B, C, H, W) to (B, C, H, W)."""
         for _ in range(self.recurrence):
             context = criss_cross(self.query(x), self.key(x), self.value(x))
             x = x + (self.gamma * context).to(x.dtype)  # equation 2
@@ -80,7 +80,7 @@ class CrissCrossAttention(nn.Module):
 
 
 def criss_cross(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Mean of the values in column and row, weighted with softmax(query . key), equations 1 and 2.
+    """Average the values in column and row, weighted with softmax(query . key), equations 1 and 2.
 
     Args:
         query: (B, D, H, W).

@@ -130,7 +130,7 @@ class AttentionContext(nn.Module):
         self.merge = convolution(inputs + channels, channels)
 
     def forward(self, stage4: Tensor) -> Tensor:
-        """(B, C4, h, w) -> (B, C, h, w)."""
+        """Map (B, C4, h, w) to (B, C, h, w)."""
         context = self.refine(self.attention(self.reduce(stage4)))  # (B, C, h, w)
         merged: Tensor = self.merge(torch.cat((stage4, context), 1))
         return merged

@@ -76,13 +76,13 @@ class DANet(ContextNetwork):
 
     @property
     def position_attention(self) -> PositionAttention | None:
-        """PAM, None when it is switched off."""
+        """Return PAM; None when it is switched off."""
         module: PositionAttention | None = self._attention("position")
         return module
 
     @property
     def channel_attention(self) -> ChannelAttention | None:
-        """CAM, None when it is switched off."""
+        """Return CAM; None when it is switched off."""
         module: ChannelAttention | None = self._attention("channel")
         return module
 
@@ -91,7 +91,7 @@ class DANet(ContextNetwork):
 
 
 def _branch(inputs: int, channels: int, attention: nn.Module) -> nn.Sequential:
-    """Section 3.4: a convolution before the attention and one after it."""
+    """Put a convolution before an attention and one after it, section 3.4."""
     return nn.Sequential(
         OrderedDict(
             reduce=convolution(inputs, channels),

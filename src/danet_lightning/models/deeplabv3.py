@@ -39,7 +39,7 @@ class DeepLabV3(ContextNetwork):
         from torchvision.models.segmentation.deeplabv3 import ASPP  # for 6 s
 
         def context(inputs: int, channels: int) -> nn.Module:
-            """(B, C4, h, w) -> (B, C, h, w)."""
+            """Map (B, C4, h, w) to (B, C, h, w)."""
             return nn.Sequential(
                 ASPP(inputs, list(rates), channels), convolution(channels, channels)
             )

@@ -45,7 +45,7 @@ class Recognised:
 
     @property
     def num_classes(self) -> int | None:
-        """Of the network; None where the weights are a backbone's alone."""
+        """Return the network's number of classes; None where the weights are a backbone's alone."""
         return self.head.get("num_classes")
 
     def build(self, num_classes: int | None = None) -> DANet:
@@ -176,7 +176,7 @@ def _recognise_imagenet(weights: dict[str, Tensor]) -> Recognised:
 
 
 def _prefix(weights: Mapping[str, Tensor], mark: str) -> str | None:
-    """Tell what a wrapper has put before the names, such as `module.`; None without the mark."""
+    """Return what a wrapper like DataParallel has put before the names; None without the mark."""
     matches = (re.fullmatch(rf"(.*?){mark}", name) for name in weights)
     return next((match[1] for match in matches if match), None)
 
@@ -203,7 +203,7 @@ def _unwrapped(weights: Mapping[str, Tensor], prefix: str, source: Source) -> di
 
 
 def _with_part(name: str) -> str:
-    """MMSegmentation's full name of a tensor that was saved from the backbone or head alone."""
+    """Return MMSegmentation's full name of a tensor saved from the backbone or head alone."""
     if name.startswith(("backbone.", "decode_head.", "auxiliary_head.")):
         return name
     in_backbone = re.match(r"(stem|conv1|bn1|layer\d)\.", name)

@@ -31,26 +31,26 @@ class PositionMap:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(h, w); position i lies in row i // w and column i % w."""
+        """Return (h, w); position i lies in row i // w and column i % w."""
         return self.query.shape[1], self.query.shape[2]
 
     @cached_property
     def log_sum(self) -> Tensor:
-        """(N,): the logarithm of the sum of exp(energy) over the keys, for each query."""
+        """Return the logarithm of the sum of exp(energy) over the keys, for each query: (N,)."""
         return self._statistics[0]
 
     @cached_property
     def entropy(self) -> Tensor:
-        """(N,): -sum p ln p of each row, from 0 (looks at one position) to ln N (at all alike)."""
+        """Return -sum p ln p of each row, (N,): 0 if it looks at one place, ln N at all alike."""
         return self._statistics[1]
 
     def rows(self, positions: Tensor) -> Tensor:
-        """(n,) -> (n, N): what the positions look at, equation 1; each row sums to 1."""
+        """Return what positions (n,) look at, equation 1: (n, N), of which each row sums to 1."""
         energy = self._energy(self.query, self.key, positions)
         return (energy - self.log_sum[positions, None]).exp()
 
     def columns(self, positions: Tensor) -> Tensor:
-        """(n,) -> (n, N): how much each position of the map looks at these."""
+        """Return how much each position of the map looks at positions (n,): (n, N)."""
         energy = self._energy(self.key, self.query, positions)
         return (energy - self.log_sum).exp()
 
@@ -72,7 +72,7 @@ class PositionMap:
         return torch.cat(log_sums), torch.cat(entropies)
 
     def _energy(self, of: Tensor, with_: Tensor, positions: Tensor) -> Tensor:
-        """(n, N): the products of the features at these positions with those at all."""
+        """Multiply the features `of` these positions (n,) with all those of `with_`: (n, N)."""
         energy = _flat(of)[positions] @ _flat(with_).T
         if not self.criss_cross:
             return energy

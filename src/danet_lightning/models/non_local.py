@@ -61,7 +61,7 @@ class NonLocalBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W), equation 6."""
+        """Map (B, C, H, W) to (B, C, H, W), equation 6."""
         batch, _, height, width = x.shape
         query, key, value = (t(x).flatten(2) for t in (self.query, self.key, self.value))
         context = attend(query, key, value)  # (B, D, N), equations 1 and 4

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any, ClassVar, NamedTuple
 
+from danet_lightning.processes.internals import PythonUnpickler
+
 MOST_READS = 1_000_000  # two for each instruction; a training of ResNet-152 with Adam has 200,000
 SHARING = 4  # the bytes of all tensors over those of the file: some tensors share a storage
 
@@ -77,7 +79,7 @@ class _Counted:
         return line
 
 
-class Inspector(pickle._Unpickler):
+class Inspector(PythonUnpickler):
     """Run a pickle on stand-ins; nothing that it names is imported or called.
 
     Attributes:
@@ -207,7 +209,7 @@ class Inspector(pickle._Unpickler):
         self.read(8)  # type: ignore[attr-defined]
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        **{code: do for code, do in pickle._Unpickler.dispatch.items() if code not in NEVER_SAVED},
+        **{code: do for code, do in PythonUnpickler.dispatch.items() if code not in NEVER_SAVED},
         pickle.BUILD[0]: _build,
         pickle.SETITEM[0]: _set_item,
         pickle.SETITEMS[0]: _set_items,

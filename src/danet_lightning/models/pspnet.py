@@ -53,7 +53,7 @@ class GridAverage(nn.Module):
         self.cells = cells
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, n, n)."""
+        """Map (B, C, h, w) to (B, C, n, n)."""
         if not torch.onnx.is_in_onnx_export():
             return F.adaptive_avg_pool2d(features, self.cells)
         # the same as products with matrices, as ONNX has no average over cells of any size
@@ -62,7 +62,7 @@ class GridAverage(nn.Module):
         return averages
 
     def _shares(self, length: int) -> Tensor:
-        """(n, length): what each position is of a cell's average."""
+        """Return the weight of each position in the average of each cell: (n, length)."""
         cells = torch.arange(self.cells)[:, None]
         first, last = cells * length // self.cells, ((cells + 1) * length - 1) // self.cells
         places = torch.arange(length)
@@ -88,7 +88,7 @@ class PyramidPooling(nn.Module):
         self.merge = convolution(inputs + len(bins) * width, channels)
 
     def forward(self, stage4: Tensor) -> Tensor:
-        """(B, C4, h, w) -> (B, C, h, w)."""
+        """Map (B, C4, h, w) to (B, C, h, w)."""
         size = stage4.shape[2:]
         pooled = [
             # a cell's average belongs to its middle

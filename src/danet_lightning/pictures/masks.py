@@ -4,20 +4,19 @@ H, W: pixels. Colors are RGB, 0 to 255; `palette` holds one for each class, in i
 """
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
 
 from danet_lightning.data.base import IGNORE
 from danet_lightning.errors import checked
+from danet_lightning.pictures import Opacity
 from danet_lightning.pictures.color_vision import look_alike
 from danet_lightning.pictures.legend import TEXT_SIZE, hatch, legend, mark
 
 Palette = Sequence[Sequence[int]]
-Opacity = Annotated[float, Field(ge=0, le=1)]
 
 PANEL = 480  # longer side of a panel in pixels: four fit side by side on a wide screen
 NEAREST = Image.Resampling.NEAREST

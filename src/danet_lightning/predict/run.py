@@ -47,7 +47,7 @@ def predict(config: DictConfig, run_dir: Path) -> None:
         device,
         config.opacity,
         work.ids,
-        work.has_palette,
+        work.form is None or work.form.palette,
         upright=not work.is_dataset,
         max_side=max_side,
     )

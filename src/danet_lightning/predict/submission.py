@@ -69,11 +69,6 @@ class Work(NamedTuple):
     others: Mapping[str, int] = MappingProxyType({})  # files that are no images, by suffix
     is_dataset: bool = True  # whether the images have labels, which belong to the stored pixels
 
-    @property
-    def has_palette(self) -> bool:
-        """Whether the PNGs carry the classes' colors."""
-        return self.form is None or self.form.palette
-
 
 def plan(config: DictConfig, classes: Sequence[str], stored: Mapping[str, Any]) -> Work:
     """Pair images with what is written for them: people's own, or a split of a data set.

@@ -22,7 +22,7 @@ from PIL import Image
 from danet_lightning.data.files.images import orientation, read_image
 from danet_lightning.disk.names import expanded
 from danet_lightning.disk.progress import bar
-from danet_lightning.disk.writing import refusal, write_atomically
+from danet_lightning.disk.writing import refusal, write_atomically, write_content
 from danet_lightning.errors import RequestError, RunError, first_line
 from danet_lightning.models.segmenter import Segmenter
 from danet_lightning.pictures.masks import Palette, explained_overlay
@@ -91,11 +91,9 @@ def predict_images(
         memory, or have too long a name; and how many of the others were turned and reduced.
 
     Raises:
-        RequestError: Opacity out of range; the network does not answer with classes.
+        RequestError: The network does not answer with classes.
         RunError: An output cannot be written.
     """
-    if not 0 <= opacity <= 1:
-        raise RequestError(f"opacity={opacity}: give a number from 0 (image) to 1 (classes only).")
     segmenter = segmenter.to(device)
     table = np.arange(256, dtype=np.uint8)
     if ids is not None:
@@ -151,8 +149,8 @@ def write_classes(segmenter: Segmenter, output: str) -> None:
         )
     ]
     content = {"software": WRITTEN_BY, "classes": classes}
-    text = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-    write_atomically(expanded(output) / CLASSES, lambda file: file.write(text))
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_content(expanded(output) / CLASSES, text.encode())
 
 
 def _read(job: Job, upright: bool) -> NDArray[np.uint8]:

@@ -48,18 +48,18 @@ class ImagesBelow:
         ends = [name for name in same_name if str(name).endswith(path)] or same_name
         return self.only(named, ends)
 
-    def only(self, named: str, found: Sequence[PurePosixPath]) -> Path | None:
-        """Return the one image that was found for a name, or None.
+    def only(self, named: str, images: Sequence[PurePosixPath]) -> Path | None:
+        """Return the only one of the images that a name may mean, or None where there is none.
 
         Raises:
             RequestError: There are several.
         """
-        if len(found) > 1:
+        if len(images) > 1:
             raise RequestError(
-                f"{printable(named)} may be {_listed(sorted(found))}: give a label file that names "
-                "their folders, or prepare each folder by itself."
+                f"{printable(named)} may be {_listed(sorted(images))}: give a label file that "
+                "names their folders, or prepare each folder by itself."
             )
-        return self.root / found[0] if found else None
+        return self.root / images[0] if images else None
 
 
 def _listed(names: Sequence[PurePosixPath]) -> str:

@@ -22,7 +22,7 @@ from danet_lightning.data.files.images import BACK, orientation
 from danet_lightning.data.folder import Names
 from danet_lightning.disk.names import expanded, files_below, printable
 from danet_lightning.disk.progress import bar
-from danet_lightning.disk.writing import write_atomically
+from danet_lightning.disk.writing import write_atomically, write_content
 from danet_lightning.errors import RequestError, problem
 from danet_lightning.prepare.coco import is_coco, read_coco
 from danet_lightning.prepare.cvat import read_cvat
@@ -71,7 +71,7 @@ def convert(labels: str, root: str | None, background: str | None) -> None:
     if target.is_dir() and any(target.iterdir()) and not (target / LIST).is_file():
         raise RequestError(f"{target} holds files of another origin. Move them elsewhere.")
     text = json.dumps({"tool": export.tool, "classes": classes}, indent=1)
-    write_atomically(target / LIST, lambda file: file.write(f"{text}\n".encode()))
+    write_content(target / LIST, f"{text}\n".encode())
     for annotation in bar(export.annotations, desc="masks", unit="image"):
         picture = Image.fromarray(_mask(annotation, classes, background))
         name = annotation.image.relative_to(folder).with_suffix(".png")

@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 
     @property
     def area(self) -> float:
-        """The pixels of the area, of polygons the sum."""
+        """Return the pixels of the area, of polygons the sum."""
         if self.bits is not None:
             return float(self.bits.sum())
         return sum(cv2.contourArea(each.astype(np.float32)) for each in self.polygons)
@@ -142,7 +142,7 @@ def largest_first(shapes: Sequence[Shape]) -> list[Shape]:
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Say that a file does not hold what its format says, unless its reader has said more.
+    """Refuse a file whose content makes its reader fail, unless the reader has said more itself.
 
     Args:
         path: The file.

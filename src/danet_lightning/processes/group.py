@@ -50,7 +50,7 @@ class Team:
         self.device = str(fabric.device)
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part of a list; the parts of all make the whole."""
+        """Return this process's part of a list; the parts of all make the whole."""
         return list(items[self.rank :: self.size])
 
     def collect(self, items: Sequence[T]) -> list[T]:

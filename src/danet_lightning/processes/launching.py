@@ -43,7 +43,7 @@ def started_outside() -> bool:
 
 @contextmanager
 def command_line(arguments: Sequence[str]) -> Iterator[None]:
-    """Let Hydra, and Lightning when it starts other processes, read other arguments than typed."""
+    """Replace `sys.argv`, which Hydra reads, and by which Lightning starts other processes."""
     typed = sys.argv[1:]
     sys.argv[1:] = arguments
     try:

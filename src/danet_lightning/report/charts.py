@@ -65,17 +65,19 @@ def curves(groups: Sequence[Group], metrics: Mapping[str, str]) -> Figure | None
     Returns:
         None where no run has any of them.
     """
-    found = {key: [curve([run.series for run in g.runs], key) for g in groups] for key in metrics}
-    kept = [key for key in metrics if any(found[key])]
+    group_curves = {
+        key: [curve([run.series for run in g.runs], key) for g in groups] for key in metrics
+    }
+    kept = [key for key in metrics if any(group_curves[key])]
     if not kept:
         return None
     with rc_context(SVG):
         figure = Figure(figsize=(9, 2.7 * len(kept) + 0.16 * len(groups)), layout="constrained")
         rows = figure.subplots(len(kept), sharex=True, squeeze=False)[:, 0]
         for axes, key in zip(rows, kept, strict=True):
-            for number, (group, points) in enumerate(zip(groups, found[key], strict=True)):
+            for number, (group, points) in enumerate(zip(groups, group_curves[key], strict=True)):
                 _draw(axes, points, label=_short(group.name), **style(number))
-            once = all(len(points) < 2 for points in found[key])
+            once = all(len(points) < 2 for points in group_curves[key])
             axes.set_ylabel(metrics[key] + ("\n(one value a run)" if once else ""))
             axes.grid(alpha=0.3)
         rows[-1].set_xlabel("optimizer step")
@@ -91,12 +93,12 @@ def curve(runs: Sequence[Series], key: str) -> Curve:
     bins: dict[int, list[list[float]]] = {}
     steps: dict[int, list[int]] = {}
     for run in runs:
-        own: dict[int, list[float]] = {}
+        run_bins: dict[int, list[float]] = {}
         for step, value in run.get(key, {}).items():
             place = int((step - 1) // width)
-            own.setdefault(place, []).append(value)
+            run_bins.setdefault(place, []).append(value)
             steps.setdefault(place, []).append(step)
-        for place, values in own.items():
+        for place, values in run_bins.items():
             bins.setdefault(place, []).append(values)
     joined = []
     for place in sorted(bins):
@@ -136,7 +138,7 @@ def class_differences(
 
 
 def style(number: int) -> dict[str, Any]:
-    """Return color and line of the group of a number."""
+    """Return the color and line in which the group with a number is drawn."""
     return {
         "color": COLORS[number % len(COLORS)],
         "linestyle": LINES[number // len(COLORS) % len(LINES)],

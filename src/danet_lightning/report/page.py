@@ -101,8 +101,10 @@ def _figures(
     figures["curves"] = charts.curves(shown, CURVES)
     compared = [group for group in shown if group is not baseline and group.scored]
     if compared and classes and baseline.scored:
-        found = [[difference(group, baseline, name) for group in compared] for name in classes]
-        rows = [[each and each.spread.mean for each in row] for row in found]
+        differences = [
+            [difference(group, baseline, name) for group in compared] for name in classes
+        ]
+        rows = [[each and each.spread.mean for each in row] for row in differences]
         names = [group.name for group in compared]
         figures["classes"] = charts.class_differences(rows, classes, names)
     return {name: figure and charts.picture(figure) for name, figure in figures.items()}

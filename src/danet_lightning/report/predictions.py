@@ -26,7 +26,7 @@ NUMBER = 28  # height of a class's number in pixels: a page shows the pictures a
 
 @dataclass(frozen=True)
 class Predicted:
-    """One image by one group.
+    """What the best run of one group predicts for one image.
 
     Attributes:
         group: Its name.
@@ -51,7 +51,8 @@ class Shown:
 
 @dataclass
 class Gallery:
-    """What there is to see, and a sentence on each group of which there is nothing.
+    """Validation images as the groups predict them, and a sentence on each group that predicts
+    none.
 
     Attributes:
         images: In the order of the split.

@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from danet_lightning.disk.names import expanded, printable
-from danet_lightning.disk.writing import write_atomically
+from danet_lightning.disk.writing import write_content
 from danet_lightning.errors import RequestError, nearest
 from danet_lightning.predict.writing import choose_device
 from danet_lightning.report import page, tables, workspace
@@ -55,8 +55,7 @@ def report(config: DictConfig, run_dir: Path) -> None:
         "report.md": tables.as_markdown(title, compared, warnings),
     }
     for name, content in contents.items():
-        data = content.encode("utf-8", "replace")
-        write_atomically(output / name, lambda file, it=data: file.write(it))  # type: ignore[misc]
+        write_content(output / name, content.encode("utf-8", "replace"))
     print(table([baseline, *(group for group in groups if group is not baseline)]))
     written = ", ".join([str(output / "report.html"), "report.csv", "report.md"])
     print(*map(printable, warnings), f"report  {written}", sep="\n")

@@ -108,7 +108,9 @@ def run_table(groups: Sequence[Group], others: Sequence[Run]) -> Table:
 def as_csv(groups: Sequence[Group], others: Sequence[Run], classes: Sequence[str]) -> str:
     """Write one line a run with all of its numbers, for a program to read."""
     rows: list[dict[str, Any]] = []
-    for name, run in [(g.name, run) for g in groups for run in g.runs] + [("", r) for r in others]:
+    entries = [(group.name, group.values, run) for group in groups for run in group.runs]
+    entries += [("", {}, run) for run in others]
+    for name, differing, run in entries:
         results = run.results
         values: dict[str, Any] = {"run": run.path, "group": name}
         values |= {"status": run.status, "reason": run.reason, "seed": run.seed}
@@ -117,7 +119,7 @@ def as_csv(groups: Sequence[Group], others: Sequence[Run], classes: Sequence[str
         values |= dict(results.get("cost", {}))
         values |= {"git_commit": results.get("git_commit")}
         values |= {f"iou/{key}": results.get("class_iou", {}).get(key) for key in classes}
-        values |= {f"config/{key}": value for key, value in _differing(groups, run).items()}
+        values |= {f"config/{key}": value for key, value in differing.items()}
         rows.append({_plain(key): _plain(value) for key, value in values.items()})
     text = io.StringIO()
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -136,10 +138,6 @@ def as_markdown(title: str, tables: Mapping[str, Table], warnings: Sequence[str]
         lines += [f"| {' | '.join(_escaped(cell.text) for cell in row)} |" for row in table.rows]
         parts += [f"## {name}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
-
-
-def _differing(groups: Sequence[Group], run: Run) -> dict[str, str]:
-    return next((group.values for group in groups if run in group.runs), {})
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from danet_lightning.errors import RequestError
+from danet_lightning.errors import RequestError, require_extra
 from danet_lightning.train.wandb_mode import choose_mode
 
 if TYPE_CHECKING:
@@ -35,13 +35,9 @@ def workspace(place: str) -> "Workspace":
     entity, _, project = place.partition("/")
     if not entity or not project or "/" in project:
         raise RequestError(f"wandb={place}: give entity/project, as in the address of the project.")
-    try:
-        import wandb_workspaces.reports.v2 as panels
-        import wandb_workspaces.workspaces as workspaces
-    except ImportError as error:
-        raise RequestError(
-            "wandb: a workspace needs `pip install 'danet-lightning[workspaces]'`."
-        ) from error
+    require_extra("workspaces", ["wandb_workspaces"], "wandb: a workspace")
+    import wandb_workspaces.reports.v2 as panels
+    import wandb_workspaces.workspaces as workspaces
 
     def curve(metric: str) -> panels.LinePlot:
         return panels.LinePlot(

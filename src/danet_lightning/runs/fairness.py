@@ -34,8 +34,8 @@ def warnings(groups: Sequence[Group]) -> list[str]:
                 who.setdefault(value, []).append(run.path.absolute().name)
         if len(who) > 1:
             parts = zip(_parts(list(who)), map(_some, who.values()), strict=True)
-            told = [f"{text} ({names})" for text, names in parts]
-            sentences.append(f"{NOTES[name]}: {' / '.join(told[:4])}")
+            variants = [f"{text} ({names})" for text, names in parts]
+            sentences.append(f"{NOTES[name]}: {' / '.join(variants[:4])}")
     if any(commit.endswith("+changes") for commit in facts["commits"]):
         sentences.append(
             "Some runs had changes that were not committed, so their code is not known."

@@ -146,13 +146,15 @@ def grouped(runs: Sequence[Run], ignored: Sequence[str] = ()) -> list[Group]:
     columns = dict(zip(keys, zip(*groups, strict=True), strict=False))
     columns |= _choices(list(groups.values()))
     naming = _naming(columns, typed)
-    told = [
+    phrases = [
         [f"{key.removesuffix('._target_')}={columns[key][place]}" for key in naming]
         for place in range(len(groups))
     ]
     made = []
-    for words, (values, members) in zip(told, groups.items(), strict=True):
-        sizes = (n for n in range(len(words)) if sum(each[:n] == words[:n] for each in told) == 1)
+    for words, (values, members) in zip(phrases, groups.items(), strict=True):
+        sizes = (
+            n for n in range(len(words)) if sum(each[:n] == words[:n] for each in phrases) == 1
+        )
         name = " ".join(words[: next(sizes, len(words))]) or "all runs"  # no more than it takes
         made.append(Group(name, dict(zip(keys, values, strict=True)), tuple(members)))
     return made
@@ -223,11 +225,11 @@ def _naming(columns: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[
         places = [n for n, each in enumerate(typed) if _is_below(key, [each])]
         return (places or [len(typed)])[0], key.count(".")
 
-    def told_apart(keys: Sequence[str]) -> int:
+    def distinct(keys: Sequence[str]) -> int:
         return len(set(zip(*(columns[key] for key in keys), strict=True)))
 
     chosen: list[str] = []
     for key in sorted(columns, key=order):
-        if told_apart([*chosen, key]) > max(told_apart(chosen), 1):
+        if distinct([*chosen, key]) > max(distinct(chosen), 1):
             chosen.append(key)
     return chosen

@@ -52,13 +52,13 @@ def plus_minus(value: Spread | None, digits: int = 4, with_std: bool = True) -> 
     return f"{shown} ± {value.std:.{digits}f}" if with_std and value.std is not None else shown
 
 
-def signed(value: Difference | None, digits: int = 4) -> str:
+def signed(value: Difference | None) -> str:
     """Write a difference with its sign, its deviation and how many seeds it is paired over."""
     if value is None:
         return "—"
     mean, std, pairs = value.spread
-    shown = f"{mean:+z.{digits}f}"
-    shown += "" if std is None else f" ± {std:.{digits}f}"
+    shown = f"{mean:+z.4f}"
+    shown += "" if std is None else f" ± {std:.4f}"
     if not value.is_paired:
         return f"{shown} (not paired)"
     return f"{shown} ({pairs} seed{'s' if pairs > 1 else ''})"

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from typing_extensions import TypedDict
 
 from danet_lightning.disk.claim import IN_USE, is_held
-from danet_lightning.errors import RequestError, problem
+from danet_lightning.errors import RequestError, first_line, problem
 
 NOTE = "failed.json"  # a launcher may run a sweep's point in another process, elsewhere
 RECORDS = ("results.json", "config.yaml", NOTE, ".hydra")  # a run folder has one of them
@@ -158,7 +158,7 @@ def _config(folder: Path, problems: list[str]) -> dict[str, Any]:
             node = OmegaConf.load(folder / name)
             return flat(OmegaConf.to_container(node, resolve=False))
         except Exception as error:  # of PyYAML or OmegaConf, each with many kinds
-            problems.append(f"{name}: {_first_line(error)}")
+            problems.append(f"{name}: {first_line(error)}")
     return {}
 
 
@@ -189,7 +189,7 @@ def _results(folder: Path, problems: list[str]) -> Results:
     try:
         content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"results.json: {_first_line(error)}")
+        problems.append(f"results.json: {first_line(error)}")
         return Results()
     if wrong := problem(Results, content):
         problems.append(f"results.json: {wrong}")
@@ -211,10 +211,6 @@ def _failure(path: Path) -> str:
         return str(json.loads(path.read_bytes())["reason"]).strip().partition("\n")[0]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return "the note of its end cannot be read"
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 def series(path: Path) -> Series:

@@ -93,7 +93,7 @@ class SummedCrossEntropy(nn.Module):
         return over_processes(self._amounts(mask).sum())
 
     def _amounts(self, mask: Tensor) -> Tensor:
-        """(B,): how much the labelled pixels of each image weigh."""
+        """Return how much the labelled pixels of each image weigh: (B,)."""
         if self.class_weights is None:
             return (mask != IGNORE).sum((1, 2)).float()
         table = F.pad(self.class_weights, (0, IGNORE + 1 - len(self.class_weights)))

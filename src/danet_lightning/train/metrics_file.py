@@ -10,7 +10,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
-from danet_lightning.disk.writing import write_atomically
+from danet_lightning.disk.writing import write_content
 from danet_lightning.errors import RunError, checked
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class MetricsFile(Logger):
         writer.writeheader()
         writer.writerows(self._rows)
         self._text = text.getvalue()
-        write_atomically(self.path, lambda file: file.write(self._text.encode()))
+        write_content(self.path, self._text.encode())
         self._unsaved = 0
 
     @rank_zero_only

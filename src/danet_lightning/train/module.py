@@ -23,7 +23,7 @@ from danet_lightning.train.meter import Meter, begin_peak
 
 
 def _comparing(loss: nn.Module) -> nn.Module:
-    """Refuse a loss that cannot be called as one, before the first batch is read."""
+    """Refuse a loss whose forward does not take (outputs, mask), before the first batch is read."""
     try:
         inspect.signature(loss.forward).bind("outputs", "mask")
     except TypeError as error:

@@ -226,7 +226,9 @@ def duration(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_copy(key: str, changed: Mapping[str, Any]) -> bool:
-    """Tell whether a node that is composed of others repeats one that stands above it as well."""
+    """Tell whether a key only repeats the changed value of the same key at the top level, which it
+    refers to.
+    """
     outer = key.partition(".")[2]
     return bool(changed.get(outer) == changed[key])
 

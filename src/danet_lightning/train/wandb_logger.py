@@ -1,11 +1,8 @@
 """Record a run in Weights & Biases: online where it can be, offline where it cannot."""
 
 import glob
-import json
 import logging
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from pydantic import ValidationError
 
 from danet_lightning.errors import RequestError, checked, first_line
-from danet_lightning.processes.internals import WANDB_FLUSH_SETTING
+from danet_lightning.processes.internals import WANDB_FLUSH_SETTING, summary_of_wandb
 from danet_lightning.train.wandb_mode import choose_mode
 
 log = logging.getLogger(__name__)
@@ -153,7 +150,8 @@ def wandb_logger(
     if mode == "offline":
         folders = " ".join(f"'{folder}'" for folder in [*earlier, Path(run.dir).parent])
         log.info(f"W&B: offline ({reason}). Upload the run later with: wandb sync {folders}")
-    return ContinuedWandbLogger(run, max([run.step, *map(recorded_rows, earlier)]))
+    rows = [int(summary_of_wandb(folder).get("_step", -1)) + 1 for folder in earlier]
+    return ContinuedWandbLogger(run, max([run.step, *rows]))
 
 
 def earlier_starts(run_dir: Path, save_dir: Path) -> tuple[str | None, list[Path]]:
@@ -176,14 +174,3 @@ def earlier_starts(run_dir: Path, save_dir: Path) -> tuple[str | None, list[Path
 def _id_file(run_dir: Path) -> Path:
     """Return where a run folder keeps the id of its W&B run: WANDB_DIR has those of many runs."""
     return run_dir / "wandb" / "run_id.txt"
-
-
-def recorded_rows(folder: Path) -> int:
-    """Count the rows of the run up to the end of the transaction log in a W&B folder."""
-    tool = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(folder)]
-    result = subprocess.run(tool, capture_output=True, text=True, timeout=120)
-    try:
-        summary = json.loads(result.stdout)["summary"]
-    except (ValueError, KeyError):  # killed before anything was logged
-        return 0
-    return int(summary.get("_step", -1)) + 1

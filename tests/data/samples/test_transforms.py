@@ -29,7 +29,7 @@ def apply(transform, seed: int, image: np.ndarray, mask: np.ndarray):
 @pytest.mark.parametrize(("height", "width"), [(97, 131), (200, 64)])
 def test_mask_and_image_show_the_same_place(scale, height, width, seed):
     image, mask = coordinates(height, width)
-    crop = RandomScaleCrop((61, 57), (scale, scale), fill_mask=0)
+    crop = RandomScaleCrop((61, 57), (scale, scale))
     for draw in range(20):
         got, labels = apply(crop, seed + draw, image, mask)
         inside = got[..., 2] == 1
@@ -273,7 +273,7 @@ def test_a_mask_that_cannot_do_ends_after_ten_more_places(stripes):
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
-        RandomScaleCrop((8, 8), (1.0, 1.0), **options)
+        Augmentation((8, 8), **options)
 
 
 def drawn_parameters(seed: int, draws: int) -> np.ndarray:

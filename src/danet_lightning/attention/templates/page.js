@@ -63,7 +63,7 @@ class PositionView {
     this.radios = [...root.querySelectorAll("input[type=radio]")];
     this.listen();
     paint(this.find(".ramp"), (i) => i / 255);
-    this.choose(...data.point.map((at, axis) => (at + 0.5) / data.given[axis]));
+    this.choose(...data.point.map((at, axis) => (at + 0.5) / data.original_size[axis]));
   }
 
   listen() {
@@ -128,7 +128,7 @@ class PositionView {
     this.index = this.positionAt(down, right);
     for (const marker of [this.find(".pick .marker"), this.find(".map .marker")])
       Object.assign(marker.style, { top: `${100 * down}%`, left: `${100 * right}%` });
-    const [y, x] = this.at.map((share, axis) => Math.floor(share * data.given[axis]));
+    const [y, x] = this.at.map((share, axis) => Math.floor(share * data.original_size[axis]));
     const label = this.labelled ? `, label ${className(this.labelled[this.index])}` : "";
     this.find(".chosen").textContent =
       `pixel y ${y}, x ${x}: predicted ${className(this.predicted[this.index])}${label}`;

@@ -66,17 +66,17 @@ class Camera:
     horizon: float
 
     def view(self, x: float, z: float) -> tuple[float, float]:
-        """Sideways and forward distance of a ground point, in metres."""
+        """Return the sideways and forward distance of a ground point, in metres."""
         x -= self.offset
         return x * cos(self.yaw) - z * sin(self.yaw), x * sin(self.yaw) + z * cos(self.yaw)
 
     def pixel(self, sideways: float, y: float, forward: float) -> Pixel:
-        """Column and row of a point in front of the camera."""
+        """Return column and row of a point in front of the camera."""
         scale = self.focal / forward
         return self.centre + scale * sideways, self.horizon + scale * (self.height - y)
 
     def ground(self, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """World X and Z of the ground seen by each pixel below the horizon: two (R, W) arrays."""
+        """Return X and Z, (R, W) each, of the ground that each pixel below the horizon shows."""
         first = max(0, int(self.horizon) + 1)
         rows = np.arange(first, height, dtype=np.float32)[:, None] + 0.5
         columns = np.arange(width, dtype=np.float32)[None] + 0.5

@@ -43,7 +43,7 @@ def _upright(half: float, low: float, high: float) -> list[tuple[float, float]]:
 
 
 def person(canvas: Canvas, rng: np.random.Generator, place: Ground) -> None:
-    """Legs, arms, coat and head."""
+    """Draw legs, arms, coat and head."""
     tall, wide, stride = rng.uniform(1.4, 1.95), rng.uniform(0.26, 0.38), rng.uniform(0.05, 0.25)
     coat, trousers = paint(rng), paint(rng) * 0.7
     skin = hue_color(0.07, rng.uniform(0.3, 0.55), rng.uniform(0.35, 0.9))
@@ -124,7 +124,7 @@ def tree(
 def _crown(
     canvas: Canvas, rng: np.random.Generator, centre: Pixel, size: Pixel, distance: float
 ) -> None:
-    """Leaves around a pixel, ``size`` pixels wide and high, mottled, lighter above than below."""
+    """Draw leaves around a pixel, ``size`` wide and high in pixels, lighter above than below."""
     (x, y), (wide, tall) = centre, size
     left, right = int(x - 0.6 * wide), int(x + 0.6 * wide) + 1
     top, bottom = int(y - 0.6 * tall), int(y + 0.6 * tall) + 1

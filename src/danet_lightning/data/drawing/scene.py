@@ -111,7 +111,7 @@ def _open_canvas(rng: np.random.Generator, street: Street, height: int, width: i
 
 
 def _air(rng: np.random.Generator, dusk: bool) -> tuple[Color, Color]:
-    """Colors of the horizon and of the zenith: dusk, or a day between blue and overcast."""
+    """Draw the colors of horizon and zenith: dusk, or a day between blue and overcast."""
     if dusk:
         haze = hue_color(rng.uniform(-0.08, 0.1), rng.uniform(0.1, 0.5), rng.uniform(0.55, 0.9))
         return haze, hue_color(rng.uniform(0.58, 0.7), rng.uniform(0.2, 0.5), rng.uniform(0.3, 0.6))
@@ -122,7 +122,7 @@ def _air(rng: np.random.Generator, dusk: bool) -> tuple[Color, Color]:
 
 
 def _paint_ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """Road, sidewalk and green, for each pixel below the horizon."""
+    """Paint road, sidewalk and green, for each pixel below the horizon."""
     height, width = canvas.labels.shape
     x, z = canvas.camera.ground(height, width)  # (R, W)
     beside = np.abs(x) - street.road
@@ -154,7 +154,7 @@ FAR_AWAY = 1e4  # metres
 def _pavement(
     rng: np.random.Generator, tile: Plane, x: Plane, z: Plane, road: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Asphalt on the road and slabs beside it: colors (R, W, 3)."""
+    """Return the colors of asphalt on the road and slabs beside it, (R, W, 3)."""
     dark, light = (color(rng).astype(np.float32) for color in (asphalt, slabs))
     shade = 1 + grain(tile, x, z, 0.12) * np.float32(rng.uniform(0.02, 0.06))
     shade += grain(tile, z, x, 0.8) * np.float32(0.05)
@@ -207,7 +207,7 @@ def _silhouette(
 
 
 def _paint_hood(canvas: Canvas, rng: np.random.Generator) -> None:
-    """In three of ten scenes the front of the camera's own car, which has no class."""
+    """Paint, in three of ten scenes, the front of the camera's own car, which has no class."""
     if rng.random() > 0.3:
         return
     height, width = canvas.labels.shape
@@ -231,7 +231,7 @@ def _develop(drawn: Image, rng: np.random.Generator, height: int, width: int) ->
 
 
 def _pure(labels: Image, height: int, width: int) -> Image:
-    """Labels at the final size, 255 within half a pixel of the border between two things."""
+    """Return labels at the final size, 255 within half a pixel of the border between two things."""
     across = np.ones((3, 3), np.uint8)  # the finer pixel and its neighbours
     border = cv2.dilate(labels, across) != cv2.erode(labels, across)
     finer = np.where(border, np.uint8(IGNORE), labels)

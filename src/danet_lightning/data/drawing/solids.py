@@ -31,12 +31,12 @@ class Face(NamedTuple):
     light: float
 
     def at(self, part: float, y: float) -> Point:
-        """World point at a part of the length, ``y`` metres up."""
+        """Return the world point at a part of the length, ``y`` metres up."""
         (x, z), (end_x, end_z) = self.start, self.end
         return x + (end_x - x) * part, y, z + (end_z - z) * part
 
     def patch(self, parts: tuple[float, float], span: tuple[float, float]) -> list[Point]:
-        """Corners of the rectangle between two parts of the length and two heights."""
+        """Return the corners of the rectangle between two parts of the length and two heights."""
         return [
             self.at(parts[0], span[0]),
             self.at(parts[1], span[0]),
@@ -56,7 +56,7 @@ class Box:
     ahead: Ground = (0.0, 1.0)
 
     def at(self, along: float, across: float) -> Ground:
-        """Ground point at parts of the half length and the half width, from -1 to 1."""
+        """Return the ground point at parts of the half length and the half width, from -1 to 1."""
         forward, side = along * self.length / 2, across * self.width / 2
         x = self.x + forward * self.ahead[0] + side * self.ahead[1]
         return x, self.z + forward * self.ahead[1] - side * self.ahead[0]
@@ -108,7 +108,7 @@ def large_vehicle(
 
 
 def _cell(canvas: Canvas, distance: float, storey: float) -> int:
-    """Pixels for a window of the texture: about as many as a storey covers on the canvas."""
+    """Return the pixels of a texture's window: about as many as a storey covers on the canvas."""
     return int(np.clip(canvas.camera.focal * storey / max(2.0, distance), 4, 20))
 
 
@@ -157,7 +157,7 @@ def car(canvas: Canvas, rng: np.random.Generator, box: Box, sun: float) -> None:
 def _cabin(
     canvas: Canvas, below: list[Point], above: list[Point], body: Color, glass: Color
 ) -> None:
-    """Four leaning panes in their frames, far ones first, and the roof."""
+    """Paint four leaning panes in their frames, far ones first, and the roof."""
     panes = []
     for i in range(4):
         quad = np.array([below[i], below[(i + 1) % 4], above[(i + 1) % 4], above[i]])
@@ -171,13 +171,13 @@ def _cabin(
 
 
 def _shadow(canvas: Canvas, box: Box) -> None:
-    """Dark ground below a box; the label is still the ground's."""
+    """Darken the ground below a box; the label is still the ground's."""
     corners = [box.at(*corner) for corner in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
     canvas.polygon([(x, 0.0, z) for x, z in corners], np.full(3, 30.0))
 
 
 def _wheels(canvas: Canvas, box: Box, radius: float, places: tuple[float, ...], label: int) -> None:
-    """Dark discs on the long side, at parts of its length."""
+    """Paint dark discs on the long side, at parts of its length."""
     turns = np.linspace(0, 2 * pi, 10, endpoint=False)
     for face in box.faces(canvas.camera, 1.0):
         for place in places if face.long else ():
@@ -187,7 +187,7 @@ def _wheels(canvas: Canvas, box: Box, radius: float, places: tuple[float, ...], 
 
 
 def _lamps(canvas: Canvas, box: Box, y: float, size: float) -> None:
-    """Two lamps on the end turned to the camera: white on what comes, red on what goes."""
+    """Paint two lamps on the end turned to the camera: white on what comes, red on what goes."""
     coming = box.ahead[1] < -0.5
     color = np.array([240.0, 235, 215]) if coming else np.array([190.0, 25, 25])
     for face in box.faces(canvas.camera, 1.0):

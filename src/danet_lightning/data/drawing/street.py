@@ -88,7 +88,7 @@ def paint_houses(canvas: Canvas, rng: np.random.Generator, street: Street) -> No
 
 
 def paint_things(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """Trees, signs, people and vehicles; the far ones first."""
+    """Paint trees, signs, people and vehicles; the far ones first."""
     things = _traffic(rng, street, canvas.camera) + _crossing(rng, street)
     for verge in street.verges:
         things += _plants(rng, street, verge) + _passers_by(rng, street, verge)
@@ -110,7 +110,7 @@ def _plants(rng: np.random.Generator, street: Street, verge: Verge) -> list[Thin
 
 
 def _passers_by(rng: np.random.Generator, street: Street, verge: Verge) -> list[Thing]:
-    """Signs and furniture at the kerb, people on the sidewalk and some on the road."""
+    """Place signs and furniture at the kerb, people on the sidewalk and some on the road."""
     kerb = street.road
     signs = [(kerb + 0.5, 6 + 9 * rng.random() ** 1.5) for _ in range(rng.poisson(0.9))]
     things = [(kerb + 0.4, rng.uniform(4, 30)) for _ in range(rng.poisson(0.35))]
@@ -133,7 +133,7 @@ def _passers_by(rng: np.random.Generator, street: Street, verge: Verge) -> list[
 
 
 def _traffic(rng: np.random.Generator, street: Street, camera: Camera) -> list[Thing]:
-    """Vehicles in both lanes, parked or under way; right-hand traffic."""
+    """Place vehicles in both lanes, parked or under way; right-hand traffic."""
     things = []
     for side in (-1, 1):
         # nothing starts closer than 9 m ahead in the camera's own lane
@@ -151,7 +151,7 @@ def _traffic(rng: np.random.Generator, street: Street, camera: Camera) -> list[T
 
 
 def _crossing(rng: np.random.Generator, street: Street) -> list[Thing]:
-    """Perhaps one vehicle on the crossing road, seen from its side."""
+    """Place perhaps one vehicle on the crossing road, seen from its side."""
     if street.junction is None or rng.random() < 0.3:
         return []
     large = rng.random() < 0.65
@@ -161,7 +161,7 @@ def _crossing(rng: np.random.Generator, street: Street) -> list[Thing]:
 
 
 def _size(rng: np.random.Generator, large: bool) -> tuple[float, float]:
-    """Length and width in metres."""
+    """Draw length and width in metres."""
     return (rng.uniform(7, 12), 2.5) if large else (rng.uniform(3.6, 4.8), rng.uniform(1.7, 1.95))
 
 

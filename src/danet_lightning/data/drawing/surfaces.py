@@ -16,14 +16,14 @@ TILE = 128  # side of the noise tile in texels
 
 
 def noise_tile(rng: np.random.Generator) -> Plane:
-    """Smooth noise that repeats without a seam, (TILE, TILE), standard deviation 1."""
+    """Draw smooth noise that repeats without a seam, (TILE, TILE), standard deviation 1."""
     white = rng.standard_normal((TILE, TILE)).astype(np.float32)
     smooth = cv2.GaussianBlur(np.pad(white, 4, mode="wrap"), (0, 0), 1.2)[4:-4, 4:-4]
     return np.asarray(smooth / smooth.std(), np.float32)
 
 
 def grain(tile: Plane, x: Plane, z: Plane, pitch: float) -> Plane:
-    """Noise over the ground (R, W), a texel every ``pitch`` metres, fading where that is fine."""
+    """Spread noise over ground (R, W), a texel every ``pitch`` metres; fade where it is fine."""
     texels = np.float32(1 / pitch)
     sample = cv2.remap(tile, x * texels, z * texels, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     return np.asarray(sample / (1 + np.abs(z) * np.float32(0.02 / pitch)), np.float32)
@@ -36,47 +36,47 @@ def phase(values: Plane, period: float) -> Plane:
 
 
 def hue_color(hue: float, saturation: float, value: float) -> Color:
-    """Red, green, blue in 0..255 from hue, saturation and value in 0..1."""
+    """Return red, green, blue in 0..255 from hue, saturation and value in 0..1."""
     steps = np.abs(np.mod(hue * 6 + np.array([0.0, 4.0, 2.0]), 6) - 3) - 1
     return np.asarray(255 * value * (1 - saturation + saturation * np.clip(steps, 0, 1)))
 
 
 def paint(rng: np.random.Generator) -> Color:
-    """Any color that cars, clothes and signs come in; four in ten are grey."""
+    """Draw any color that cars, clothes and signs come in; four in ten are grey."""
     if rng.random() < 0.4:
         return rng.uniform(25, 240) + rng.uniform(-6, 6, 3)
     return hue_color(rng.random(), rng.uniform(0.3, 0.85), rng.uniform(0.3, 0.95))
 
 
 def plaster(rng: np.random.Generator) -> Color:
-    """Return the color of a wall or a panel: mostly muted, sometimes as loud as paint."""
+    """Draw the color of a wall or a panel: mostly muted, sometimes as loud as paint."""
     if rng.random() < 0.3:
         return paint(rng)
     return hue_color(rng.uniform(-0.05, 0.65), rng.uniform(0.03, 0.45), rng.uniform(0.35, 0.9))
 
 
 def asphalt(rng: np.random.Generator) -> Color:
-    """Return the road: greys that overlap with those of the slabs beside it."""
+    """Draw the color of the road: greys that overlap with those of the slabs beside it."""
     return rng.uniform(60, 130) + rng.uniform(-1, 0.5) * np.array([8.0, 1.0, -8.0])
 
 
 def slabs(rng: np.random.Generator) -> Color:
-    """Paving or gravel, a little lighter and warmer than asphalt on average."""
+    """Draw the color of paving or gravel, a little lighter and warmer than asphalt on average."""
     return rng.uniform(90, 180) + rng.uniform(-0.5, 1.5) * np.array([12.0, 2.0, -12.0])
 
 
 def foliage(rng: np.random.Generator) -> Color:
-    """Leaves of trees and bushes: on average darker and bluer than grown ground."""
+    """Draw the color of trees and bushes: on average darker and bluer than grown ground."""
     return hue_color(rng.uniform(0.17, 0.36), rng.uniform(0.35, 0.65), rng.uniform(0.2, 0.48))
 
 
 def blades(rng: np.random.Generator) -> Color:
-    """Grass and crops, from straw to green."""
+    """Draw the color of grass and crops, from straw to green."""
     return hue_color(rng.uniform(0.12, 0.3), rng.uniform(0.3, 0.65), rng.uniform(0.38, 0.72))
 
 
 def meadow(rng: np.random.Generator, tile: Plane, x: Plane, z: Plane) -> NDArray[np.float32]:
-    """Grown ground at world coordinates (R, W): colors (R, W, 3), half of the time in rows."""
+    """Color grown ground at world coordinates (R, W): (R, W, 3), half of the time in rows."""
     first, second = blades(rng), blades(rng)
     pattern = 0.6 * grain(tile, x, z, 0.6) + 0.5 * grain(tile, z, x, 0.09)
     if rng.random() < 0.5:  # furrows, or the tracks of a mower
@@ -93,7 +93,7 @@ def meadow(rng: np.random.Generator, tile: Plane, x: Plane, z: Plane) -> NDArray
 
 
 def facade(rng: np.random.Generator, rows: int, columns: int, cell: int, lit: float) -> Image:
-    """Panels with windows: (rows * cell, columns * cell, 3).
+    """Draw panels with windows: (rows * cell, columns * cell, 3).
 
     Args:
         rng: Draws the colors and the shape of the windows.
@@ -123,7 +123,7 @@ def facade(rng: np.random.Generator, rows: int, columns: int, cell: int, lit: fl
 def sky(
     rng: np.random.Generator, camera: Camera, size: tuple[int, int], haze: Color, zenith: Color
 ) -> Image:
-    """From haze at the horizon to the zenith, with or without clouds; ``size`` is height, width."""
+    """Draw a sky of ``size`` (height, width), from haze to the zenith, with or without clouds."""
     height, width = size
     small = (width // 4, height // 4)  # nothing in a sky is finer
     rows = np.arange(small[1])[:, None, None] * (height / small[1])

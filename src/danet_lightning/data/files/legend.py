@@ -80,8 +80,8 @@ class Legend(NamedTuple):
         return mask
 
     def reads_indices(self, label: LabelFile) -> bool:
-        """Tell whether a file has a palette of colors that nothing but its indices gives a
-        class.
+        """Tell whether the indices of a file with a palette are its ids, as no colors are
+        configured.
         """
         return label.shown is not None and not is_grey(label.shown) and not self.codes.size
 

@@ -60,7 +60,7 @@ def pair_by_name(
 
 
 def _unread(folder: Path, suffix: str, lonely: Set[str]) -> list[DataError]:
-    """Name what would be passed over: images that have labels, and are of formats not read."""
+    """List images that have labels but a format that is not read, and would be left out."""
     kinds = (*CAMERA_RAW, *OTHER_FORMATS)
     files = map(PurePath, files_below(folder, lambda error: None))
     unread = [name for name in files if name.suffix.lower() in kinds]

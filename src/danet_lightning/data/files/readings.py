@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 
     @property
     def is_legal(self) -> bool:
-        """Whether each value is a class or ignored."""
+        """Tell whether each value is a class or ignored."""
         return not (self.train_ids == UNMAPPED).any()
 
     def meaning(self, place: int) -> str:

@@ -4,7 +4,7 @@ H, W: height and width of an image in pixels. Labels are train ids 0..C-1, and 2
 """
 
 import random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,19 +13,8 @@ from torch.utils.data import Dataset
 from danet_lightning.data.base import IGNORE, Pixels, Sample, Source
 from danet_lightning.data.samples.sampler import UNCOUNTED
 
-
-class Transform(Protocol):
-    """What an `albumentations.Compose` offers."""
-
-    def set_random_state(
-        self, random_generator: np.random.Generator, py_random: random.Random
-    ) -> None:
-        """Take the state that every later random choice comes from."""
-        ...
-
-    def __call__(self, *, image: Pixels, mask: Pixels) -> dict[str, Any]:
-        """Return the transformed image and mask by these names."""
-        ...
+if TYPE_CHECKING:
+    from albumentations import Compose
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -39,7 +28,7 @@ class SegmentationDataset(Dataset[Sample]):
             nor processes nor a resumed run can change it.
     """
 
-    def __init__(self, source: Source, transform: Transform | None = None, seed: int = 0) -> None:
+    def __init__(self, source: Source, transform: "Compose | None" = None, seed: int = 0) -> None:
         self.source = source
         self.transform = transform
         self.seed = seed

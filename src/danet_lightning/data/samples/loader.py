@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from multiprocessing.queues import Queue
 from typing import Any
 
 import cv2
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from danet_lightning.data.samples.sampler import EpochSampler
 from danet_lightning.errors import RequestError
+from danet_lightning.processes.internals import replace_feeder_error
 
 
 class SegmentationLoader(DataLoader[Any]):
@@ -54,7 +54,7 @@ class TrainingLoader(SegmentationLoader):
             yield batch
 
     def start_at(self, batches: int) -> None:
-        """Let the next epoch begin behind so many batches, a whole number of steps."""
+        """Let the next epoch skip its first `batches`, a whole number of steps."""
         batches_a_step = self.sampler.batch_size_per_process // self.batch_size
         self.sampler.first_step = batches // batches_a_step
 
@@ -65,7 +65,7 @@ def start_worker(worker: int) -> None:
     A worker that cannot hand on a batch ends, as the training would wait for it for ever.
     """
     cv2.setNumThreads(0)
-    Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+    replace_feeder_error(_end_worker)
 
 
 def _end_worker(error: Exception, batch: Any) -> None:

@@ -11,10 +11,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks
 import albumentations
 import cv2
 import numpy as np
-from albumentations.core.transforms_interface import BaseTransformInitSchema
-from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from danet_lightning.data.base import IGNORE
 from danet_lightning.data.samples.photometric import PhotometricDistortion
@@ -47,7 +45,7 @@ class RandomScaleCrop(albumentations.DualTransform):  # type: ignore[misc]  # is
     Equal in distribution to resizing the whole image by a factor uniform in `scale_range` and
     cropping at a uniform position, as the authors' code does, but for the rounding of the window
     to whole source pixels. Where the scaled image is smaller than the crop it is kept whole and
-    padded to the right and below.
+    padded to the right and below: black, as in the authors' code, and ignored.
 
     Args:
         crop_size: Height and width of the result.
@@ -59,40 +57,20 @@ class RandomScaleCrop(albumentations.DualTransform):  # type: ignore[misc]  # is
         max_category_share: MMSegmentation's `cat_max_ratio`: until the most frequent class has
             less than this share of the crop's labelled pixels (255 is not one), the position is
             drawn again, at most 10 times. Counted before resampling, on masks of bytes. 1: off.
-        fill: Value of padded image pixels; 0 as in the authors' code.
-        fill_mask: Value of padded mask pixels.
-        p: Probability that albumentations applies a transform at all; 1, as batches need.
     """
-
-    _targets = (Targets.IMAGE, Targets.MASK)
-
-    class InitSchema(BaseTransformInitSchema):  # type: ignore[misc]
-        """What albumentations checks the arguments with."""
-
-        crop_size: tuple[PositiveInt, PositiveInt]
-        scale_range: tuple[PositiveFloat, PositiveFloat]
-        base_size: PositiveInt | None
-        max_category_share: Annotated[float, Field(gt=0, le=1)]
-        fill: NonNegativeInt
-        fill_mask: NonNegativeInt
 
     def __init__(
         self,
         crop_size: tuple[int, int],
         scale_range: tuple[float, float],
-        fill: int = 0,
-        fill_mask: int = IGNORE,
-        p: float = 1.0,
         base_size: int | None = None,
         max_category_share: float = 1.0,
     ) -> None:
-        super().__init__(p=p)
+        super().__init__(p=1.0)
         self.crop_size = crop_size
         self.scale_range = scale_range
         self.base_size = base_size
         self.max_category_share = max_category_share
-        self.fill = fill
-        self.fill_mask = fill_mask
 
     def get_params_dependent_on_data(
         self, params: dict[str, Any], data: dict[str, Any]
@@ -118,7 +96,7 @@ class RandomScaleCrop(albumentations.DualTransform):  # type: ignore[misc]  # is
         )
         # Averaging, because bilinear shrinking skips source pixels below a factor of one half.
         method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return self._resample(img, rows, columns, method, self.fill)
+        return self._resample(img, rows, columns, method, 0)
 
     def apply_to_mask(
         self, mask: NDArray[Any], rows: Window, columns: Window, **params: Any
@@ -126,7 +104,7 @@ class RandomScaleCrop(albumentations.DualTransform):  # type: ignore[misc]  # is
         """Resample a mask (H, W) to (h, w)."""
         # INTER_NEAREST takes the corner instead of the centre of what it shrinks, which moves the
         # mask against the image by up to half a pixel of the result.
-        return self._resample(mask, rows, columns, cv2.INTER_NEAREST_EXACT, self.fill_mask)
+        return self._resample(mask, rows, columns, cv2.INTER_NEAREST_EXACT, IGNORE)
 
     def _is_mixed(self, mask: NDArray[Any], rows: Window, columns: Window) -> bool:
         kept = mask[rows.start : rows.stop, columns.start : columns.stop]
