@@ -65,7 +65,7 @@ def main() -> None:
 
     Samples are measured in this process with one thread, the ways of reading them in turn, so
     that whatever else the machine does hits all of them alike. Ours end as bytes and are
-    normalised on the device; the textbook's end normalised, 4 bytes for each value.
+    normalized on the device; the textbook's end normalized, 4 bytes for each value.
     """
     options = arguments().parse_args()
     torch.set_num_threads(1)
@@ -281,7 +281,7 @@ def textbook_sample(
     """Read a training sample the textbook way: Pillow throughout, the whole photo resized.
 
     Returns:
-        The normalised image (3, h, w) and its labels (h, w).
+        The normalized image (3, h, w) and its labels (h, w).
     """
     height, width = crop_size
     image: Image.Image = Image.open(photo).convert("RGB")

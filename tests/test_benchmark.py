@@ -93,7 +93,7 @@ def test_the_photos_are_a_function_of_the_seed_and_hold_several_classes(
 
 @pytest.mark.parametrize("size", [(40, 60), (300, 400)])
 def test_the_textbook_sample_is_a_sample(size: tuple[int, int], tmp_path: Path, seed: int) -> None:
-    """Padded or cut, the size is the crop's, and the image is normalised."""
+    """Padded or cut, the size is the crop's, and the image is normalized."""
     ((_, photo, labels),) = write_photos(tmp_path, 1, size, seed)
     image, mask = textbook_sample(photo, labels, (100, 120), random.Random(seed))
     assert (image.shape, image.dtype) == ((3, 100, 120), torch.float32)

@@ -137,7 +137,7 @@ def huge(key: str) -> int:
 
 
 def misspelt(word: str, generator: random.Random) -> str:
-    """Two neighbours exchanged, or a letter lost or doubled."""
+    """Two neighbors exchanged, or a letter lost or doubled."""
     at = generator.randrange(max(len(word) - 1, 1))
     pair = word[at : at + 2]
     return word[:at] + generator.choice([pair[::-1], pair[:1], pair[:1] + pair]) + word[at + 2 :]

@@ -285,12 +285,12 @@ def test_files_of_ids_are_read_beside_a_table_of_colors(root):
 
 
 def test_a_palette_that_contradicts_the_table_is_refused(tmp_path):
-    """As quantisation makes of an RGB mask: its indices are legal, and mean something else."""
+    """As quantization makes of an RGB mask: its indices are legal, and mean something else."""
     root = write_rgb(tmp_path, np.array([[COLORS[2], COLORS[0], COLORS[0]]]))
     for path in root.rglob("masks/*.png"):
         with Image.open(path) as image:
-            quantised = image.quantize(3)
-        quantised.save(path)
+            quantized = image.quantize(3)
+        quantized.save(path)
     told = refusal(root, colors=COLORS)
     assert str(root / "train/masks/a.png") in told
     assert "index 0 of the palette has the color [" in told

@@ -12,7 +12,7 @@ from danet_lightning.evaluate.protocols import TEST_SCALES, MultiView, OfficialE
 from danet_lightning.models import import_weights
 from danet_lightning.models.segmenter import EvaluationProtocol
 
-BLACK = torch.tensor([-2.1179, -2.0357, -1.8044])  # of ImageNet's normalisation
+BLACK = torch.tensor([-2.1179, -2.0357, -1.8044])  # of ImageNet's normalization
 
 
 class Small(nn.Module):

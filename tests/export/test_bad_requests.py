@@ -309,10 +309,10 @@ def test_a_hostile_name_stays_text_on_the_card() -> None:
         "config": {"model": {"_target_": "a.Net"}, "dataset": {"_target_": "a.B\n---\nc: d"}},
         "classes": ["road\x1b[2J", "a\n# b", "<script>"],
         "git_commit": "\u202eabc",
-        "versions": {"torch": "2\n## Licence"},
+        "versions": {"torch": "2\n## License"},
     }
     card = model_card(facts, None, 5)
     assert all(sign.isprintable() or sign == "\n" for sign in card)
     assert r"road\\u001b\[2J, a\\u000a\# b, \<script\>." in card
-    assert card.count("\n## Licence") == 1
+    assert card.count("\n## License") == 1
     assert card.count("\n---\n") == 1

@@ -119,7 +119,7 @@ def test_pam_has_a_quarter_of_the_memory_of_the_whole_map() -> None:
 
 
 def test_the_block_is_an_images_own(seed: int) -> None:
-    """What a picture's neighbours in the batch are changes nothing, to the last bit."""
+    """What a picture's neighbors in the batch are changes nothing, to the last bit."""
     torch.manual_seed(seed)
     inputs = [torch.randn(3, c, 1100) for c in (4, 4, 8)]
     together = attention.attend(*inputs)

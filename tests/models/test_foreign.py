@@ -35,7 +35,7 @@ def mmsegmentation() -> dict[str, Tensor]:
 def small() -> DANet:
     """A network whose every tensor is random, the counters and statistics too."""
     torch.manual_seed(5)
-    return randomised(DANet(dilated_resnet("resnet18"), 3))
+    return randomized(DANet(dilated_resnet("resnet18"), 3))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def weights(small: DANet) -> dict[str, Tensor]:
     return export_weights(small)
 
 
-def randomised(net: DANet) -> DANet:
+def randomized(net: DANet) -> DANet:
     for tensor in net.state_dict().values():
         tensor.copy_(torch.rand(tensor.shape) * 9)
     return net
@@ -111,7 +111,7 @@ def test_defaults_are_the_sources_own(
     ids=str,
 )
 def test_round_trip_is_exact(stem: dict[str, Any], options: dict[str, Any]) -> None:
-    net = randomised(DANet(dilated_resnet("resnet18", **stem), 4, **options))
+    net = randomized(DANet(dilated_resnet("resnet18", **stem), 4, **options))
     assert same(net, import_weights(export_weights(net)))
 
 
@@ -164,7 +164,7 @@ def test_mmsegmentation_1_keeps_its_log_beside_the_weights(
     exec(HISTORY_BUFFER, module.__dict__)
     for name in ("mmengine", "mmengine.logging", module.__name__):
         monkeypatch.setitem(sys.modules, name, module)
-    net = randomised(DANet(dilated_resnet("resnet18", dilate_second=False), 3))
+    net = randomized(DANet(dilated_resnet("resnet18", dilate_second=False), 3))
     table = [(ours, theirs) for theirs, ours in MMSEGMENTATION.names[2:]]
     theirs = {renamed(name, table): value for name, value in net.state_dict().items()}
     log = module.HistoryBuffer()  # type: ignore[attr-defined]
@@ -205,7 +205,7 @@ def renamed(name: str, table: list[tuple[str, str]]) -> str:
 @pytest.mark.parametrize(("stem", "aux"), [({}, False), ({"deep_stem": True}, True)], ids=str)
 def test_mmsegmentations_wrappings(stem: dict[str, Any], aux: bool) -> None:
     backbone = dilated_resnet("resnet18", dilate_second=False, **stem)
-    net = randomised(DANet(backbone, 3, aux=aux, align_corners=False))
+    net = randomized(DANet(backbone, 3, aux=aux, align_corners=False))
     names = MMSEGMENTATION.names if stem else MMSEGMENTATION.names[2:]
     table = [(ours, theirs) for theirs, ours in names]
     theirs = {}

@@ -96,14 +96,14 @@ def test_other_images_are_refused(images, value):
         brightest().segment(images)
 
 
-def test_its_outputs_are_those_of_the_normalised_images():
+def test_its_outputs_are_those_of_the_normalized_images():
     images = torch.full((1, 3, 2, 2), 128, dtype=torch.uint8)
     segmenter = brightest()
     segmenter.mean = (28.0, 118.0, 0.0)
     assert segmenter(images)["fused"][0, :, 0, 0].tolist() == [100.0, 10.0]
     as_array = segmenter(images[0].permute(1, 2, 0).numpy())["fused"]
     assert torch.equal(as_array, segmenter(images)["fused"])
-    with pytest.raises(ValueError, match=r"Images that are normalised already go to \.net"):
+    with pytest.raises(ValueError, match=r"Images that are normalized already go to \.net"):
         segmenter(images.float())
 
 
@@ -123,7 +123,7 @@ def test_mirror_exchanges_left_and_right():
     assert mirror(torch.tensor([[[[1, 2, 3]]]])).tolist() == [[[[3, 2, 1]]]]
 
 
-def test_normalisation_is_imagenets_in_bytes() -> None:
+def test_normalization_is_imagenets_in_bytes() -> None:
     assert torch.allclose(torch.tensor(MEAN) / 255, torch.tensor([0.485, 0.456, 0.406]))
     assert torch.allclose(torch.tensor(STD) / 255, torch.tensor([0.229, 0.224, 0.225]))
     black = torch.tensor([-2.1179, -2.0357, -1.8044])

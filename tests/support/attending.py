@@ -39,9 +39,9 @@ def naive(seg: Segmenter, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tenso
     """The maps by the paper's formulas: (N, N) and (C, C), in float64."""
     net = seg.net
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (seg.mean, seg.std))
-    normalised = (torch.from_numpy(pixels).permute(2, 0, 1)[None] - mean) / std
+    normalized = (torch.from_numpy(pixels).permute(2, 0, 1)[None] - mean) / std
     with torch.inference_mode():
-        _, stage4 = net.backbone(normalised)
+        _, stage4 = net.backbone(normalized)
         x = net.branches["position"].reduce(stage4)
         pam = net.position_attention
         query, key = pam.query(x).flatten(2)[0].double(), pam.key(x).flatten(2)[0].double()

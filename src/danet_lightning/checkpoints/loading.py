@@ -65,7 +65,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> Segmenter:
             a network of yours); classes outside them and danet_lightning are not touched.
 
     Returns:
-        The network on the CPU in eval mode, with the classes, the palette, the normalisation and
+        The network on the CPU in eval mode, with the classes, the palette, the normalization and
         the evaluation protocol of the run.
 
     Raises:

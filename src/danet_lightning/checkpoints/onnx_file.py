@@ -70,7 +70,7 @@ def _unusable(path: Path, reason: str) -> RequestError:
 class OnnxNetwork(nn.Module):
     """A `Network` that onnxruntime computes, on the CPU.
 
-    Normalisation is inside of the file, so images are brought back to the bytes that it takes.
+    Normalization is inside of the file, so images are brought back to the bytes that it takes.
     Images that a protocol has resized are rounded to whole gray levels by that.
 
     Args:
@@ -113,11 +113,11 @@ class OnnxNetwork(nn.Module):
         self.align_corners = align_corners
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Map (B, 3, H, W) normalised images to {"fused": (B, C, H, W) logits}."""
+        """Map (B, 3, H, W) normalized images to {"fused": (B, C, H, W) logits}."""
         return {"fused": self.predict_logits(images)}
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) normalised images to (B, C, H, W) logits.
+        """Map (B, 3, H, W) normalized images to (B, C, H, W) logits.
 
         Of a file with class ids alone they are 1 for the class and 0 for the others.
         """

@@ -11,7 +11,7 @@ from danet_lightning.config.building import build, request_errors
 from danet_lightning.data.base import DataSet
 from danet_lightning.disk.names import expanded
 from danet_lightning.errors import RequestError
-from danet_lightning.models.foreign import Recognised, recognise
+from danet_lightning.models.foreign import Recognized, recognize
 from danet_lightning.models.segmenter import normalization
 
 
@@ -27,35 +27,35 @@ def convert(config: DictConfig, run_dir: Path) -> None:
     with request_errors():
         facts = dataset_facts(build(config, "dataset", DataSet))
         path = Path(config.source).expanduser()
-        recognised = recognise(path, plain["multi_grid"], config.align_corners)
-        _check_classes(recognised, facts["classes"])
-        net = recognised.build()
-    backbone = {"_target_": "danet_lightning.models.dilated_resnet", **recognised.backbone}
-    model = {"_target_": "danet_lightning.models.DANet", **recognised.head, "backbone": backbone}
+        recognized = recognize(path, plain["multi_grid"], config.align_corners)
+        _check_classes(recognized, facts["classes"])
+        net = recognized.build()
+    backbone = {"_target_": "danet_lightning.models.dilated_resnet", **recognized.backbone}
+    model = {"_target_": "danet_lightning.models.DANet", **recognized.head, "backbone": backbone}
     described = {**{key: plain[key] for key in ("dataset", "protocol", "source")}, "model": model}
     checkpoint = {
         "state_dict": {f"net.{name}": tensor for name, tensor in net.state_dict().items()},
         "danet_lightning": metadata(described, facts | normalization(net)),
     }
     save_atomically(checkpoint, output)
-    print(f"recognised  {recognised.title}: {_summary(recognised)}")
+    print(f"recognized  {recognized.title}: {_summary(recognized)}")
     print(f"written     {output}\nnext        danet evaluate ckpt_path={output}")
 
 
-def _check_classes(recognised: Recognised, classes: list[str]) -> None:
-    if recognised.num_classes is None:
+def _check_classes(recognized: Recognized, classes: list[str]) -> None:
+    if recognized.num_classes is None:
         raise RequestError(
-            f"source: the weights of {recognised.title} fill the backbone alone, so there is "
+            f"source: the weights of {recognized.title} fill the backbone alone, so there is "
             "nothing to evaluate yet. Train: "
-            f"backbone={recognised.backbone['name']} backbone.pretrained=..."
+            f"backbone={recognized.backbone['name']} backbone.pretrained=..."
         )
-    if recognised.num_classes != len(classes):
+    if recognized.num_classes != len(classes):
         raise RequestError(
             f"dataset: it has {len(classes)} classes, and these weights classify "
-            f"{recognised.num_classes}. Choose the data set they were trained on."
+            f"{recognized.num_classes}. Choose the data set they were trained on."
         )
 
 
-def _summary(recognised: Recognised) -> str:
-    parts: dict[str, Any] = {**recognised.backbone, **recognised.head}
+def _summary(recognized: Recognized) -> str:
+    parts: dict[str, Any] = {**recognized.backbone, **recognized.head}
     return ", ".join(f"{key} {value}" for key, value in parts.items())

@@ -148,7 +148,7 @@ class SegmentationDataModule(LightningDataModule):
         """Return this process's share of a split, image by image at the labels' own size."""
         source = self.source(split)
         sampler = EvaluationSampler(len(source), *self._rank_and_world())
-        # One at a time: sizes differ, and an image's result must not depend on its neighbours.
+        # One at a time: sizes differ, and an image's result must not depend on its neighbors.
         dataset = SegmentationDataset(source)
         return SegmentationLoader(dataset, 1, sampler=sampler, **self._loader_options())
 

@@ -70,7 +70,7 @@ def class_accuracy(matrix: Tensor) -> Tensor:
 
 
 def scores(matrix: Tensor) -> dict[str, float]:
-    """Summarise a (C, C) confusion matrix; NaN classes are left out of the means."""
+    """Summarize a (C, C) confusion matrix; NaN classes are left out of the means."""
     share = matrix.sum(1).double() / matrix.sum()  # NaN, as every score, where nothing was counted
     iou = class_iou(matrix)
     return {

@@ -78,7 +78,7 @@ class MultiView:
         self.antialias = antialias
 
     def __call__(self, net: Network, images: Tensor, black: Tensor) -> Tensor:
-        """Map normalised images (B, 3, H, W) to logits (B, K, H, W), or the views' mean softmax."""
+        """Map normalized images (B, 3, H, W) to logits (B, K, H, W), or the views' mean softmax."""
         views = list(product(self.scales, (False, True) if self.flip else (False,)))
         if len(views) == 1:
             return self._view(net, images, *views[0])
@@ -169,7 +169,7 @@ class OfficialEvaluation:
         self._is_warned = False
 
     def __call__(self, net: Network, images: Tensor, black: Tensor) -> Tensor:
-        """Map (B, 3, H, W) normalised images to (B, K, H, W) positive scores; `black` pads them."""
+        """Map (B, 3, H, W) normalized images to (B, K, H, W) positive scores; `black` pads them."""
         self._warn_of_size(*images.shape[-2:])
         first, *others = self.scales
         total = self._scores(net, images, black, first)

@@ -39,7 +39,7 @@ def require_exporter() -> None:
 
 
 class ImageGraph(nn.Module):
-    """What is exported: normalisation, the network, and the choice of the class.
+    """What is exported: normalization, the network, and the choice of the class.
 
     Args:
         segmenter: Whose network it is.

@@ -60,7 +60,7 @@ def write(
     if report:
         scores = report["networks"][""]
         print(f"mIoU        {scores['miou']:.4f} on {report['images']} images of {report['split']}")
-    print("before you upload it: fill in the licence in README.md")
+    print("before you upload it: fill in the license in README.md")
 
 
 def _pictures(segmenter: Segmenter, images: Images) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import Any
 PICTURES = "predictions.png"
 CARD = """\
 ---
-license: unknown # fill in: the licence of these weights, which depends on the data as well
+license: unknown # fill in: the license of these weights, which depends on the data as well
 library_name: danet-lightning
 pipeline_tag: image-segmentation
 tags:
@@ -38,9 +38,9 @@ names, colors = segmenter.classes, segmenter.palette
 
 {data}
 
-## Licence
+## License
 
-Fill in the licence of these weights here and in the first lines of this file.
+Fill in the license of these weights here and in the first lines of this file.
 
 ## Origin
 

@@ -73,7 +73,7 @@ class ContextNetwork(nn.Module):
         """Classify every pixel, in training and evaluation alike.
 
         Args:
-            images: (B, 3, H, W), normalised; any size.
+            images: (B, 3, H, W), normalized; any size.
 
         Returns:
             (B, K, H, W) logits: "fused", a DANet's "position" and "channel", and "aux", as far as

@@ -1,4 +1,4 @@
-"""Weights of other implementations, recognised by the names and shapes of their tensors."""
+"""Weights of other implementations, recognized by the names and shapes of their tensors."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ IMAGENET_MARK = r"layer4\.0\.conv1\.weight"
 
 
 @dataclass(frozen=True)
-class Recognised:
+class Recognized:
     """A foreign checkpoint and the network that its tensors belong to.
 
     Attributes:
@@ -83,7 +83,7 @@ def import_weights(
 ) -> DANet:
     """Build the network that a foreign checkpoint belongs to, and fill it.
 
-    Recognised are the authors' checkpoints, MMSegmentation's (v0.x and v1.x), and ImageNet
+    Recognized are the authors' checkpoints, MMSegmentation's (v0.x and v1.x), and ImageNet
     ResNets of torchvision and timm, which fill the backbone and leave the head at random. Depth,
     stem, widths, branches, classes and auxiliary head are read off the tensors.
 
@@ -104,14 +104,14 @@ def import_weights(
         ValueError: The file cannot be read or would run code; nothing that is known here; or
             tensors are missing, left over or misshaped, each of which is listed.
     """
-    return recognise(path_or_state_dict, multi_grid, align_corners).build(num_classes)
+    return recognize(path_or_state_dict, multi_grid, align_corners).build(num_classes)
 
 
-def recognise(
+def recognize(
     path_or_state_dict: str | Path | Mapping[str, Any],
     multi_grid: MultiGrid = "source",
     align_corners: bool | None = None,
-) -> Recognised:
+) -> Recognized:
     """Tell what `import_weights` would build; same arguments and errors."""
     source_file = path_or_state_dict
     content = source_file if isinstance(source_file, Mapping) else read_file(source_file)
@@ -120,15 +120,15 @@ def recognise(
     weights = state_dict_of(content)
     for source in (AUTHORS, MMSEGMENTATION):
         if (prefix := _prefix(weights, source.mark)) is not None:
-            recognised = _recognise_danet(_unwrapped(weights, prefix, source), source)
+            recognized = _recognize_danet(_unwrapped(weights, prefix, source), source)
             break
     else:
-        recognised = _recognise_imagenet(weights)
+        recognized = _recognize_imagenet(weights)
     if multi_grid != "source":
-        recognised.backbone["multi_grid"] = multi_grid
+        recognized.backbone["multi_grid"] = multi_grid
     if align_corners is not None:
-        recognised.head["align_corners"] = align_corners
-    return recognised
+        recognized.head["align_corners"] = align_corners
+    return recognized
 
 
 def export_weights(net: DANet) -> dict[str, Tensor]:
@@ -149,7 +149,7 @@ def export_weights(net: DANet) -> dict[str, Tensor]:
     return {AUTHORS.from_ours(name): value for name, value in weights.items()}
 
 
-def _recognise_danet(weights: dict[str, Tensor], source: Source) -> Recognised:
+def _recognize_danet(weights: dict[str, Tensor], source: Source) -> Recognized:
     if source is MMSEGMENTATION and not has(weights, r"backbone\.stem\."):
         source = replace(source, names=source.names[2:])  # a 7x7 stem has torchvision's names
     ours = {source.to_ours(name): value for name, value in weights.items()}
@@ -159,10 +159,10 @@ def _recognise_danet(weights: dict[str, Tensor], source: Source) -> Recognised:
         "dilate_second": source.dilate_second,
     }
     head = {**head_arguments(ours), "align_corners": source.align_corners}
-    return Recognised(source.title, backbone, head, weights, source.from_ours)
+    return Recognized(source.title, backbone, head, weights, source.from_ours)
 
 
-def _recognise_imagenet(weights: dict[str, Tensor]) -> Recognised:
+def _recognize_imagenet(weights: dict[str, Tensor]) -> Recognized:
     prefix, title = _prefix(weights, IMAGENET_MARK), "an ImageNet ResNet"
     if prefix is None:
         raise ValueError(
@@ -172,7 +172,7 @@ def _recognise_imagenet(weights: dict[str, Tensor]) -> Recognised:
         )
     plain = imagenet_weights({name.removeprefix(prefix): t for name, t in weights.items()})
     named = {f"backbone.{name}": value for name, value in plain.items()}
-    return Recognised(title, backbone_arguments(named, title), {"align_corners": True}, plain)
+    return Recognized(title, backbone_arguments(named, title), {"align_corners": True}, plain)
 
 
 def _prefix(weights: Mapping[str, Tensor], mark: str) -> str | None:

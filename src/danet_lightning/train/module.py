@@ -39,7 +39,7 @@ class SegmentationModule(EvaluationModule):
 
     Args:
         net: As in EvaluationModule.
-        loss: (outputs, mask) -> {name: scalar}; their sum is minimised. Each is a mean over the
+        loss: (outputs, mask) -> {name: scalar}; their sum is minimized. Each is a mean over the
             labelled pixels, or over what the loss's `counted(mask)` says.
         optimizer: Parameter groups -> optimizer; its lr is the backbone's.
         head_lr_factor: Learning rate of the head over the backbone's.
@@ -208,7 +208,7 @@ class SegmentationModule(EvaluationModule):
         return lambda i: floor + (1 - floor) * (1 - min(i, total) / total) ** self.poly_power
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add configuration, classes, palette and normalisation to a checkpoint."""
+        """Add configuration, classes, palette and normalization to a checkpoint."""
         checkpoint["danet_lightning"] = self.metadata
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

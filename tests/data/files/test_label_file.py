@@ -39,7 +39,7 @@ def write_palette(path: Path, indices: np.ndarray, greys, **options) -> Path:
 
 
 def write_png(path: Path, rows: np.ndarray, bits: int) -> Path:
-    """A grey PNG of 1, 2 or 4 bits, as optimisers write it."""
+    """A grey PNG of 1, 2 or 4 bits, as optimizers write it."""
     packed = b""
     for row in rows:
         text = "".join(f"{value:0{bits}b}" for value in row)
@@ -181,7 +181,7 @@ BLACK, GREY, WHITE, RED = (0, 0, 0), (100, 100, 100), (255, 255, 255), (255, 0, 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "PA", "P"])
 def test_colors_are_read_from_files_without_hue(tmp_path, mode):
-    """As editors and optimisers store masks in which only black, grey and white occur."""
+    """As editors and optimizers store masks in which only black, grey and white occur."""
     places = np.minimum(IDS, 2)
     greys = Image.fromarray(np.array([0, 100, 255], np.uint8)[places])
     image = greys.convert("LA" if mode == "PA" else mode).convert(mode)

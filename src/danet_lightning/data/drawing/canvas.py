@@ -62,7 +62,7 @@ class Camera:
     offset: float
     yaw: float
     focal: float
-    centre: float
+    center: float
     horizon: float
 
     def view(self, x: float, z: float) -> tuple[float, float]:
@@ -73,7 +73,7 @@ class Camera:
     def pixel(self, sideways: float, y: float, forward: float) -> Pixel:
         """Return column and row of a point in front of the camera."""
         scale = self.focal / forward
-        return self.centre + scale * sideways, self.horizon + scale * (self.height - y)
+        return self.center + scale * sideways, self.horizon + scale * (self.height - y)
 
     def ground(self, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return X and Z, (R, W) each, of the ground that each pixel below the horizon shows."""
@@ -81,7 +81,7 @@ class Camera:
         rows = np.arange(first, height, dtype=np.float32)[:, None] + 0.5
         columns = np.arange(width, dtype=np.float32)[None] + 0.5
         forward = np.minimum(self.focal * self.height / (rows - self.horizon), FAR)
-        sideways = (columns - self.centre) / self.focal * forward
+        sideways = (columns - self.center) / self.focal * forward
         x = self.offset + sideways * cos(self.yaw) + forward * sin(self.yaw)
         z = forward * cos(self.yaw) - sideways * sin(self.yaw)
         return x.astype(np.float32), z.astype(np.float32)

@@ -117,15 +117,15 @@ def tree(
     if start:
         cutout(canvas, place, trunk, bark, VEGETATION)
     scale = canvas.camera.focal / forward
-    centre = canvas.camera.pixel(side, start + tall / 2, forward)
-    _crown(canvas, rng, centre, (wide * scale, tall * scale), forward)
+    center = canvas.camera.pixel(side, start + tall / 2, forward)
+    _crown(canvas, rng, center, (wide * scale, tall * scale), forward)
 
 
 def _crown(
-    canvas: Canvas, rng: np.random.Generator, centre: Pixel, size: Pixel, distance: float
+    canvas: Canvas, rng: np.random.Generator, center: Pixel, size: Pixel, distance: float
 ) -> None:
     """Draw leaves around a pixel, ``size`` wide and high in pixels, lighter above than below."""
-    (x, y), (wide, tall) = centre, size
+    (x, y), (wide, tall) = center, size
     left, right = int(x - 0.6 * wide), int(x + 0.6 * wide) + 1
     top, bottom = int(y - 0.6 * tall), int(y + 0.6 * tall) + 1
     color = foliage(rng)

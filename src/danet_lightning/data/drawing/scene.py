@@ -100,7 +100,7 @@ def _open_canvas(rng: np.random.Generator, street: Street, height: int, width: i
         offset=lane * street.road * rng.uniform(0.1, 0.9),
         yaw=rng.normal(0, 0.16),
         focal=width * rng.uniform(0.65, 1.05),
-        centre=width / 2,
+        center=width / 2,
         horizon=height * rng.uniform(0.34, 0.54),
     )
     haze, zenith = _air(rng, dusk=street.lit > 0.05)
@@ -232,7 +232,7 @@ def _develop(drawn: Image, rng: np.random.Generator, height: int, width: int) ->
 
 def _pure(labels: Image, height: int, width: int) -> Image:
     """Return labels at the final size, 255 within half a pixel of the border between two things."""
-    across = np.ones((3, 3), np.uint8)  # the finer pixel and its neighbours
+    across = np.ones((3, 3), np.uint8)  # the finer pixel and its neighbors
     border = cv2.dilate(labels, across) != cv2.erode(labels, across)
     finer = np.where(border, np.uint8(IGNORE), labels)
     blocks = finer.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING)

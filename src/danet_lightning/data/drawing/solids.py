@@ -47,7 +47,7 @@ class Face(NamedTuple):
 
 @dataclass(frozen=True)
 class Box:
-    """An upright box: centre x, z; length along the unit vector ``ahead``, width across; metres."""
+    """An upright box: center x, z; length along the unit vector ``ahead``, width across; metres."""
 
     x: float
     z: float

@@ -166,7 +166,7 @@ def _size(rng: np.random.Generator, large: bool) -> tuple[float, float]:
 
 
 def _vehicle(street: Street, box: Box, large: bool) -> Thing:
-    # a third of the length before the centre: what stands beside the rear half is behind it
+    # a third of the length before the center: what stands beside the rear half is behind it
     place = (box.x, box.z - box.length / 3 * abs(box.ahead[1]))
     if large:
         return place, partial(large_vehicle, box=box, lit=street.lit, sun=street.sun)

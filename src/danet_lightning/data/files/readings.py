@@ -75,7 +75,7 @@ def id_readings(path: Path, label: LabelFile, used: NDArray[Any]) -> dict[str, N
 
 
 def refuse_contradiction(path: Path, indices: Reading, colors: Reading) -> None:
-    """Refuse a palette that names other classes than the indices do, as quantisation makes."""
+    """Refuse a palette that names other classes than the indices do, as quantization makes."""
     differ = (colors.train_ids != UNMAPPED) & (colors.train_ids != indices.train_ids)
     if indices.is_legal and differ.any():
         index, code = (int(reading.ids[differ][0]) for reading in (indices, colors))

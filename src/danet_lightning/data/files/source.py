@@ -107,7 +107,7 @@ class FileSource(Source):
     def _refuse_other_colors(self, path: Path, label: LabelFile) -> None:
         """Refuse a palette in which an index has another color than in a file read before.
 
-        Optimizers and quantisation number colors anew in each file, and every viewer shows the
+        Optimizers and quantization number colors anew in each file, and every viewer shows the
         same picture. An index that does not occur, or is ignored, may have any color.
         """
         palette = [] if label.shown is None else label.shown.tolist()

@@ -54,7 +54,7 @@ class SegmentationDataset(Dataset[Sample]):
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Mix the three numbers into 64 bits that have nothing in common for neighbouring samples."""
+    """Mix the three numbers into 64 bits that have nothing in common for neighboring samples."""
     mixed = np.random.SeedSequence(seed, spawn_key=(epoch, index))
     return int(mixed.generate_state(1, np.uint64)[0])
 

@@ -102,7 +102,7 @@ class RandomScaleCrop(albumentations.DualTransform):  # type: ignore[misc]  # is
         self, mask: NDArray[Any], rows: Window, columns: Window, **params: Any
     ) -> NDArray[Any]:
         """Resample a mask (H, W) to (h, w)."""
-        # INTER_NEAREST takes the corner instead of the centre of what it shrinks, which moves the
+        # INTER_NEAREST takes the corner instead of the center of what it shrinks, which moves the
         # mask against the image by up to half a pixel of the result.
         return self._resample(mask, rows, columns, cv2.INTER_NEAREST_EXACT, IGNORE)
 
