@@ -25,7 +25,7 @@ lint: setup ## ruff, lint and format
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 
-types: setup ## mypy --strict on src
+types: setup ## mypy --strict on src and scripts
 	@$(RUN) mypy
 
 lowest: $(UV) ## train two steps on the lowest versions that pyproject.toml allows, in .venv-lowest

@@ -26,8 +26,12 @@ from danet_lightning.train.losses import SummedCrossEntropy
 
 CLASSES = 19  # of Cityscapes
 KINDS = ("textbook", "float32", "bf16", "compiled")
-ON_CUDA = {"backbone": ["resnet50", "resnet101"], "size": [(768, 768)], "batch": [1, 2, 8]}
-ON_CPU = {"backbone": ["resnet50"], "size": [(128, 128)], "batch": [1]}
+ON_CUDA: dict[str, Any] = {
+    "backbone": ["resnet50", "resnet101"],
+    "size": [(768, 768)],
+    "batch": [1, 2, 8],
+}
+ON_CPU: dict[str, Any] = {"backbone": ["resnet50"], "size": [(128, 128)], "batch": [1]}
 FOR_MEMORY = {"size": [(512, 512), (768, 768)], "batch": [1, 2, 4]}
 
 
@@ -109,7 +113,7 @@ class Step:
             return self.predict(self.normalized(images))
 
 
-def network(kind: str, backbone: str) -> nn.Module:
+def network(kind: str, backbone: Any) -> nn.Module:
     """Build a network with random weights; without dropout, which would draw otherwise in each."""
     if kind == "textbook":
         return TextbookDANet(backbone, CLASSES)
@@ -122,10 +126,10 @@ def begun(kind: str, backbone: str, start: dict[str, Tensor], device: str) -> St
         net = network(kind, backbone)
     net.to_empty(device="cpu").load_state_dict(start)
     layout = torch.contiguous_format if kind == "textbook" else torch.channels_last
-    return Step(kind, net.to(device, memory_format=layout), device)
+    return Step(kind, net.to(device).to(memory_format=layout), device)
 
 
-def weights(backbone: str) -> dict[str, Tensor]:
+def weights(backbone: Any) -> dict[str, Tensor]:
     """Make weights in which the attention counts."""
     torch.manual_seed(0)
     net = DANet(dilated_resnet(backbone), CLASSES, gamma_init=0.5)

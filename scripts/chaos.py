@@ -158,13 +158,13 @@ def _train(folder: Path, config: Path, event: int) -> None:
     seen = _kill_at(event, run_dir)
     code = 1
     try:
-        made = OmegaConf.create(config.read_text().replace("RUN", str(run_dir)))
-        run.fit(made, run_dir)
+        made: Any = OmegaConf.create(config.read_text().replace("RUN", str(run_dir)))
+        run.train(made, run_dir)
         code = 0
     except BaseException:
         traceback.print_exc()
     (folder / "events").write_text("\n".join(seen))
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

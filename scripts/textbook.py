@@ -3,6 +3,8 @@
 What our own is measured against. B: images, C: channels, N = H * W positions.
 """
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -45,12 +47,12 @@ class TextbookDANet(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) -> the three logits, (B, K, H, W) each."""
-        net = self.backbone
+        net, branches = self.backbone, cast(dict[str, Any], self.branches)
         x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
         x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
         features = {
             name: branch["refine"](branch["attention"](branch["reduce"](x)))
-            for name, branch in self.branches.items()
+            for name, branch in branches.items()
         }
         features["fused"] = features["position"] + features["channel"]
         return {
