@@ -26,7 +26,8 @@ from danet_lightning.config.outputs import exported as exported_files
 from danet_lightning.data.drawing import CLASSES, draw_scene
 from danet_lightning.errors import RequestError, RunError
 from danet_lightning.evaluate.protocols import MultiView
-from danet_lightning.export import graph, onnx_files
+from danet_lightning.export import graph
+from danet_lightning.export import onnx as onnx_files
 from danet_lightning.export.parity import parity
 from danet_lightning.export.quantization import quantized
 from danet_lightning.models import DANet, Segmenter

@@ -13,10 +13,10 @@ from danet_lightning.config.outputs import exported
 from danet_lightning.data.base import DataError, DataSet
 from danet_lightning.disk.names import expanded
 from danet_lightning.errors import RequestError, first_line, require_extra
-from danet_lightning.export import hub, onnx_files
+from danet_lightning.export import hub, onnx
 from danet_lightning.export.graph import require_exporter
 from danet_lightning.export.images import Images
-from danet_lightning.export.onnx_files import Options
+from danet_lightning.export.onnx import Options
 
 
 def export(config: DictConfig, run_dir: Path) -> None:
@@ -58,7 +58,7 @@ def export(config: DictConfig, run_dir: Path) -> None:
     else:
         options = Options(tuple(config.size), tuple(config.outputs), config.opset)
         files = exported(output, config.int8)
-        onnx_files.write(files, segmenter, portable(facts), options, images, calibration)
+        onnx.write(files, segmenter, portable(facts), options, images, calibration)
 
 
 def _dataset(config: DictConfig, facts: dict[str, Any]) -> DataSet:
