@@ -48,7 +48,7 @@ SETTINGS = {
     "half": ["+trainer.val_check_interval=0.5"],
     "accumulated": ["trainer.accumulate_grad_batches=2"],
     "steps": ["trainer.max_epochs=-1", "+trainer.max_steps=6"],
-    "steps_and_epochs": ["+trainer.max_steps=3"],
+    "steps_and_epochs": ["+trainer.max_steps=5"],
     "second_epoch": ["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3"],
     "by_batches": ["trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=3"],
     "all_of_it": [

@@ -309,7 +309,7 @@ MALFORMED = {
     "no weights": (at_top(state_dict=None), "state_dict: Input should be a valid dictionary"),
     "weights of text": (at_top(state_dict={"net.a": "b"}), "net.a is a str, not a tensor"),
     "other weights": (at_top(state_dict={"net.a": torch.ones(1)}), "do not fit their own model"),
-    "weights of NaN": (without_numbers, "holds NaN or infinity"),
+    "weights of NaN": (without_numbers, "holds NaN, infinity"),
     "an epoch of text": (at_top(epoch="3"), "epoch: Input should be a valid integer"),
     "loops of numbers": (at_top(loops=3), "loops: Input should be"),
     "loops without epochs": (at_top(loops={"fit_loop": {}}), "loops: the number of epochs"),

@@ -256,10 +256,11 @@ def test_every_wrong_tensor_is_listed(weights: dict[str, Tensor]) -> None:
 
 def test_numbers_that_no_training_leaves_are_refused(weights: dict[str, Tensor]) -> None:
     for name, number, said in (
-        ("head.sa.gamma", torch.inf, "holds NaN or infinity"),
+        ("head.sa.gamma", torch.inf, "holds NaN, infinity"),
+        ("head.sa.gamma", 1e300, "holds NaN, infinity or what becomes it"),
         ("head.conv51.1.running_var", -1.0, "holds a variance below 0"),
     ):
-        wrong = weights | {name: torch.full_like(weights[name], number)}
+        wrong = weights | {name: torch.full_like(weights[name], number, dtype=torch.float64)}
         with pytest.raises(RequestError, match=f"the authors' DANet.*: {name} {said}"):
             import_weights(wrong)
 

@@ -82,6 +82,7 @@ def test_weights_come_from_a_file_under_timms_names(tmp_path: Path, seed: int) -
     ("damage", "message"),
     [
         ("left out", r"do not fit\. missing \(1\): _blocks\.3\._bn0\.bias$"),
+        ("of another package", "are TensorFlow's; give tf_efficientnet_lite0"),
         ("of another network", "for tf_efficientnet_lite1 do not fit"),
         ("no numbers", r"_blocks\.3\._bn0\.bias holds NaN"),
     ],
@@ -93,7 +94,11 @@ def test_a_port_that_does_not_fit_is_refused(damage: str, message: str, tmp_path
     elif damage == "no numbers":
         given["_blocks.3._bn0.bias"].fill_(torch.nan)
     torch.save(given, tmp_path / "port.pth")
-    name = "tf_efficientnet_lite1" if damage == "of another network" else "tf_efficientnet_lite0"
+    names = {
+        "of another network": "tf_efficientnet_lite1",
+        "of another package": "efficientnet_lite0",
+    }
+    name = names.get(damage, "tf_efficientnet_lite0")
     with pytest.raises(ValueError, match=message):
         TimmBackbone(name, pretrained=tmp_path / "port.pth")
 

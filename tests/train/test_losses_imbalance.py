@@ -19,7 +19,7 @@ from danet_lightning.data.scenes import Scenes
 from danet_lightning.errors import RequestError
 from danet_lightning.evaluate.protocols import MultiView
 from danet_lightning.train.class_weights import from_shares, resolved
-from danet_lightning.train.losses import SummedCrossEntropy, dice_losses, hard_pixels
+from danet_lightning.train.losses import SummedCrossEntropy, dice_losses, hard_pixels, require_terms
 from danet_lightning.train.module import SegmentationModule
 
 WEIGHTS = [0.5, 3.0, 0.0, 1.0, 10.0]
@@ -131,7 +131,15 @@ class Pixelwise(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
-@pytest.mark.parametrize("options", [*({k: v} for k, v in EVERYTHING.items()), EVERYTHING])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({k: v} for k, v in EVERYTHING.items()),
+        EVERYTHING,
+        {"class_weights": [1e-9, 2e-9] * 2 + [0]},
+    ],
+    ids=str,
+)
 def test_accumulated_parts_make_the_step_of_the_whole(options: dict[str, Any], seed: int) -> None:
     _, masks = batch(seed, images=4)
     masks[0, :8] = 255  # the parts have labels of other numbers and weights
@@ -157,6 +165,20 @@ def test_accumulated_parts_make_the_step_of_the_whole(options: dict[str, Any], s
     for others in found[1:]:
         for one, other in zip(found[0], others, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (torch.ones(()), "returns Tensor;"),
+        ({}, r"returns dict;"),
+        ({"fused": torch.ones(2)}, r"\(2,\)"),
+    ],
+    ids=["a tensor", "nothing", "a map"],
+)
+def test_a_loss_returns_scalars_by_name(returned: Any, said: str) -> None:
+    with pytest.raises(RequestError, match=f"loss: returns .*{said}"):
+        require_terms(returned)
 
 
 def test_auto_weighs_by_what_check_counts() -> None:

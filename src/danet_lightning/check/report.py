@@ -149,7 +149,7 @@ def _picture(report: Report, splits: dict[str, dict[str, Any]]) -> bytes:
     panels: list[Axes] = list(figure.subplots(1, len(splits), sharey=True, squeeze=False)[0])
     for axes, split, row in zip(panels, splits, shares, strict=True):
         axes.barh(range(len(names)), row, color=colors, edgecolor="0.3", linewidth=0.6)
-        axes.set_xscale("log")
+        axes.set_xscale("log" if any(row) else "linear")
         axes.set_xlim(least / 3, 3)  # a number is beside the longest bar, too
         axes.set_xlabel("share of the labelled pixels")
         axes.set_title(f"{split}, {_count(splits[split]['images'], 'image')}", fontsize="medium")

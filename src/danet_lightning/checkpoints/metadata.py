@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from danet_lightning.checkpoints.facts import PORTABLE
 from danet_lightning.data.base import DataSet
+from danet_lightning.errors import RequestError
 
 PACKAGES = ("danet-lightning", "torch", "torchvision", "lightning", "albumentations", "numpy")
 
@@ -37,7 +38,15 @@ def metadata(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     Args:
         config: Resolved; its `model` is completed by what data and checkpoint know.
         facts: Of the data set.
+
+    Raises:
+        RequestError: The model's configuration names no backbone.
     """
+    if not isinstance(config["model"].get("backbone"), Mapping):
+        raise RequestError(
+            "model.backbone: is missing, so the chosen backbone would reach no network; write "
+            "`backbone: ${backbone}` in the YAML of the model."
+        )
     backbone = dict(config["model"]["backbone"])
     if "pretrained" in backbone:  # its weights are in the checkpoint
         backbone["pretrained"] = False

@@ -212,7 +212,12 @@ def _fill(features: Any, name: str, path: Path) -> None:
         for key, tensor in state_dict_of(read_file(path)).items()
         if not key.startswith(classifier)
     }
-    modules = _port_modules(whole) if "_conv_stem.weight" in weights else {}
+    is_port = "_conv_stem.weight" in weights
+    if is_port and not name.startswith("tf_"):  # which pads otherwise, and has another mean
+        raise RequestError(
+            f"backbone.name: {name}: the weights in {path} are TensorFlow's; give tf_{name}."
+        )
+    modules = _port_modules(whole) if is_port else {}
 
     def name_in_file(ours: str) -> str:
         module, dot, tensor = ours.rpartition(".")

@@ -138,10 +138,11 @@ def refuse_other_numbers(
             raise RequestError(f"{where} {tensor.dtype}, and the model has {wanted.dtype} there.")
         if tensor.is_meta:
             continue  # it has a size and no numbers
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if tensor.is_floating_point() and not tensor.to(wanted.dtype).isfinite().all():
             raise RequestError(
-                f"{where} NaN or infinity, of which a network computes nothing else: the training "
-                "had diverged, or the file is damaged. Take an earlier one, or fetch it again."
+                f"{where} NaN, infinity or what becomes it, of which a network computes nothing "
+                "else: the training had diverged, or the file is damaged. Take an earlier one, or "
+                "fetch it again."
             )
         if name.endswith("running_var") and (tensor < 0).any():  # its root would be no number
             raise RequestError(

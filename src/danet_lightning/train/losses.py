@@ -3,8 +3,8 @@
 B: images, C: classes, H, W: pixels.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from danet_lightning.data.base import IGNORE
 from danet_lightning.errors import RequestError, checked
 
+LEAST = torch.finfo(torch.float32).tiny  # divides the 0 of no labelled pixel, and nothing else
 Weights = Annotated[Sequence[NonNegativeFloat], Field(min_length=1)]
 
 
@@ -80,7 +81,7 @@ class SummedCrossEntropy(nn.Module):
             Name -> scalar; their sum is the training loss. 0 where no pixel is labelled.
         """
         mask = mask.long()
-        counted = self.counted(mask).clamp(min=1e-6)  # 0 / 1e-6 without any
+        counted = self.counted(mask).clamp(min=LEAST)
         terms = {
             name: self._sum(logits.float(), mask) / counted for name, logits in outputs.items()
         }
@@ -163,6 +164,26 @@ def dice_losses(logits: Tensor, mask: Tensor) -> Tensor:
     is_there = belongs.any(3).any(2)
     losses = (1 - 2 * common / both.clamp(min=1e-6)) * is_there
     return losses.sum(1) / is_there.sum(1).clamp(min=1)
+
+
+def require_terms(terms: Any) -> Mapping[str, Tensor]:
+    """Return what a loss has computed, if it is scalars by name.
+
+    Raises:
+        RequestError: It is something else.
+    """
+    is_right = isinstance(terms, Mapping) and len(terms) > 0
+    if not is_right or any(getattr(term, "shape", None) != () for term in terms.values()):
+        kinds = {name: _shown(term) for name, term in terms.items()} if is_right else _shown(terms)
+        raise RequestError(
+            f"loss: returns {kinds}; {{name: scalar tensor}} is wanted, as of SummedCrossEntropy: "
+            "at least one, each a mean over the labelled pixels."
+        )
+    return cast(Mapping[str, Tensor], terms)
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {tuple(getattr(value, 'shape', ()))}".removesuffix(" ()")
 
 
 def labelled_pixels(mask: Tensor) -> Tensor:

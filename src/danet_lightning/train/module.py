@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from danet_lightning.errors import ROUNDING, RequestError, checked
 from danet_lightning.evaluate.module import EvaluationModule
 from danet_lightning.models.segmenter import normalize
-from danet_lightning.train.losses import labelled_pixels
+from danet_lightning.train.losses import LEAST, labelled_pixels, require_terms
 from danet_lightning.train.meter import Meter, begin_peak
 
 
@@ -126,7 +126,7 @@ class SegmentationModule(EvaluationModule):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the sum of the outputs' losses for a batch."""
         outputs = self.net(normalize(batch["image"], self.mean, self.std))
-        terms: dict[str, Tensor] = self.loss(outputs, batch["mask"])
+        terms = require_terms(self.loss(outputs, batch["mask"]))
         total = torch.stack(list(terms.values())).sum()
         self.log("train/loss", total.detach(), logger=False)
         parts = self.trainer.accumulate_grad_batches
@@ -147,7 +147,7 @@ class SegmentationModule(EvaluationModule):
         Lightning averages over the batches of a step, however much in each of them counts.
         """
         if self.trainer.accumulate_grad_batches > 1:
-            mean = torch.stack(self._shares).mean().clamp(min=1e-6)
+            mean = torch.stack(self._shares).mean().clamp(min=LEAST)
             for parameter in self.parameters():
                 if parameter.grad is not None:
                     parameter.grad.div_(mean)
@@ -157,12 +157,13 @@ class SegmentationModule(EvaluationModule):
         step, trainer = self.trainer.global_step, self.trainer
         steps_an_epoch = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        every = min(every, max(steps_an_epoch, 1))  # so that a short run has a curve as well
+        length = trainer.max_steps if trainer.max_steps > 0 else steps_an_epoch
+        every = min(every, max(steps_an_epoch, 1), length or 1)  # a short run has a curve as well
         if every == 0 or (step + 1) % every:
             return
         names = ["train/loss", *(f"train/loss/{name}" for name in terms)]
         # each process has the share of its own pixels
-        values = torch.stack(self._losses).sum(0) / torch.stack(self._shares).sum().clamp(min=1e-6)
+        values = torch.stack(self._losses).sum(0) / torch.stack(self._shares).sum().clamp(min=LEAST)
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         row = dict(zip(names, values.tolist(), strict=True))
         row |= {f"gamma/{name}": gamma for name, gamma in self.gammas().items()}
