@@ -110,9 +110,11 @@ def test_schedule_counts_optimizer_steps_when_accumulating():
 
 @pytest.mark.parametrize(("decay_gamma", "expected"), [(True, 1e-4), (False, 0.0)])
 def test_gamma_weight_decay(decay_gamma, expected):
-    trainer, _ = fit(segmentation_module(decay_gamma=decay_gamma), epochs=1)
+    module = segmentation_module(decay_gamma=decay_gamma)
+    module.net.backbone.gamma = nn.Parameter(torch.zeros(1))  # as ConvNeXt has: of the backbone
+    trainer, _ = fit(module, epochs=1)
     groups = trainer.optimizers[0].param_groups
-    assert [len(group["params"]) for group in groups] == [2, 2, 1]
+    assert [len(group["params"]) for group in groups] == [3, 2, 1]
     assert [group["weight_decay"] for group in groups] == [1e-4, 1e-4, expected]
 
 

@@ -223,10 +223,10 @@ class SegmentationModule(EvaluationModule):
     def _parameter_groups(self) -> dict[str, dict[str, Any]]:
         groups: dict[str, list[nn.Parameter]] = {"backbone": [], "head": [], "gamma": []}
         for name, parameter in self.net.named_parameters():
-            if name.endswith("gamma"):
-                groups["gamma"].append(parameter)
+            if name.startswith("backbone."):  # where ConvNeXt's scale of a layer is a gamma, too
+                groups["backbone"].append(parameter)
             else:
-                groups["backbone" if name.startswith("backbone.") else "head"].append(parameter)
+                groups["gamma" if name.endswith("gamma") else "head"].append(parameter)
         options: dict[str, dict[str, float]] = {
             "backbone": {"lr_factor": 1.0},
             "head": {"lr_factor": self.head_lr_factor},
