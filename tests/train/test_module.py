@@ -108,6 +108,14 @@ def test_schedule_counts_optimizer_steps_when_accumulating():
     assert trainer.optimizers[0].param_groups[0]["lr"] == 0
 
 
+@pytest.mark.parametrize(("steps", "recorded"), [(2, [1]), (6, [3])], ids=["2 of 4", "6 of 8"])
+def test_a_run_shorter_than_the_interval_has_a_curve(monkeypatch, steps, recorded):
+    module, rows = segmentation_module(), []
+    monkeypatch.setattr(module, "record", lambda values, step: rows.append((step, values)))
+    fit(module, epochs=-1, max_steps=steps, log_every_n_steps=10)
+    assert [step for step, values in rows if "train/loss" in values] == recorded
+
+
 @pytest.mark.parametrize(("decay_gamma", "expected"), [(True, 1e-4), (False, 0.0)])
 def test_gamma_weight_decay(decay_gamma, expected):
     module = segmentation_module(decay_gamma=decay_gamma)

@@ -157,8 +157,8 @@ class SegmentationModule(EvaluationModule):
         step, trainer = self.trainer.global_step, self.trainer
         steps_an_epoch = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        length = trainer.max_steps if trainer.max_steps > 0 else steps_an_epoch
-        every = min(every, max(steps_an_epoch, 1), length or 1)  # a short run has a curve as well
+        limits = [number for number in (steps_an_epoch, trainer.max_steps) if number > 0]
+        every = min([every, *limits])  # so that a short run has a curve as well
         if every == 0 or (step + 1) % every:
             return
         names = ["train/loss", *(f"train/loss/{name}" for name in terms)]
